@@ -1,0 +1,213 @@
+//! Turns the fields of an extended CONNECT request into a [`Request`], or a status to refuse with.
+//!
+//! What is checked here is what every WebTransport request must keep: WT-H3, "Creating a New Session", and RFC 9114,
+//! "Request Pseudo-Header Fields". Whether the resource exists and whether the origin may use it is for the host to say.
+
+use std::str::FromStr;
+
+use bytes::Bytes;
+use sfv::{BareItem, Item, ItemSerializer, List, ListEntry, Parser, StringRef};
+use thiserror::Error;
+
+/// A request for a session that keeps the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Always `https`.
+    pub scheme: String,
+    /// Host, and port if it was given; never empty.
+    pub authority: String,
+    /// Begins with `/` and includes the query.
+    pub path: String,
+    /// The `:protocol` that was asked for.
+    pub token: Token,
+    /// The `Origin` field. Browsers always send it; the host must verify it when it is there.
+    pub origin: Option<String>,
+    /// All fields except the pseudo-header fields, in order, with lower-case names.
+    pub fields: Vec<(String, Bytes)>,
+    /// The application protocols that the client offers, best first. The response may choose one of them in a
+    /// `wt-protocol` field, by [`encode_protocol`].
+    pub offered_protocols: Vec<String>,
+}
+
+/// The upgrade tokens of WebTransport.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Token {
+    /// `webtransport`: over HTTP/2, and over HTTP/3 up to draft 14.
+    WebTransport,
+    /// `webtransport-h3`: over HTTP/3 since draft 15.
+    WebTransportH3,
+}
+
+impl Token {
+    /// The value of `:protocol`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WebTransport => "webtransport",
+            Self::WebTransportH3 => "webtransport-h3",
+        }
+    }
+}
+
+impl FromStr for Token {
+    type Err = Refusal;
+
+    fn from_str(protocol: &str) -> Result<Self, Refusal> {
+        [Self::WebTransport, Self::WebTransportH3]
+            .into_iter()
+            .find(|token| token.as_str() == protocol)
+            .ok_or(Refusal::UnknownProtocol)
+    }
+}
+
+/// The header section of a request, as it came.
+#[derive(Clone, Debug)]
+pub struct Head<'a> {
+    /// `:method`.
+    pub method: &'a str,
+    /// `:scheme`.
+    pub scheme: Option<&'a str>,
+    /// `:authority`.
+    pub authority: Option<&'a str>,
+    /// `:path`.
+    pub path: Option<&'a str>,
+    /// `:protocol`.
+    pub protocol: Option<&'a str>,
+    /// The other fields in order, one entry for each line, with lower-case names.
+    pub fields: Vec<(&'a str, &'a [u8])>,
+}
+
+impl Head<'_> {
+    /// Checks that this is a proper request for a WebTransport session.
+    ///
+    /// # Errors
+    ///
+    /// The status to refuse with, and why.
+    pub fn check(&self) -> Result<Request, Refusal> {
+        let protocol = match self.protocol {
+            Some(protocol) if self.method == "CONNECT" => protocol,
+            _ => return Err(Refusal::NotConnect),
+        };
+        Ok(Request {
+            token: protocol.parse()?,
+            scheme: self.scheme()?,
+            authority: self.authority()?,
+            path: self.path()?,
+            origin: self.origin()?,
+            fields: self
+                .fields
+                .iter()
+                .map(|&(name, value)| (name.to_owned(), Bytes::copy_from_slice(value)))
+                .collect(),
+            offered_protocols: self.offered_protocols(),
+        })
+    }
+
+    fn scheme(&self) -> Result<String, Refusal> {
+        match self.scheme {
+            Some(scheme) if scheme.eq_ignore_ascii_case("https") => Ok("https".to_owned()),
+            Some(_) => Err(Refusal::Malformed(":scheme is not https")),
+            None => Err(Refusal::Malformed(":scheme is missing")),
+        }
+    }
+
+    fn authority(&self) -> Result<String, Refusal> {
+        let authority = match self.authority {
+            Some(authority) if !authority.is_empty() => authority,
+            _ => return Err(Refusal::Malformed(":authority is missing or empty")),
+        };
+        if authority.contains('@') {
+            return Err(Refusal::Malformed(":authority has user information"));
+        }
+        if self.lines("host").any(|host| host != authority.as_bytes()) {
+            return Err(Refusal::Malformed("host differs from :authority"));
+        }
+        Ok(authority.to_owned())
+    }
+
+    fn path(&self) -> Result<String, Refusal> {
+        match self.path {
+            Some(path) if path.starts_with('/') => Ok(path.to_owned()),
+            Some(_) => Err(Refusal::Malformed(":path does not begin with a slash")),
+            None => Err(Refusal::Malformed(":path is missing")),
+        }
+    }
+
+    fn origin(&self) -> Result<Option<String>, Refusal> {
+        let mut lines = self.lines("origin");
+        let Some(origin) = lines.next() else {
+            return Ok(None);
+        };
+        if lines.next().is_some() {
+            return Err(Refusal::Malformed("more than one origin"));
+        }
+        match str::from_utf8(origin) {
+            Ok(origin) => Ok(Some(origin.to_owned())),
+            Err(_) => Err(Refusal::Malformed("origin is not UTF-8")),
+        }
+    }
+
+    /// WT-H3, "Application Protocol Negotiation": a List of Strings. Drafts 10 to 12 had Tokens there. Anything else
+    /// makes the field count as absent.
+    fn offered_protocols(&self) -> Vec<String> {
+        let lines: Vec<&[u8]> = self.lines("wt-available-protocols").collect();
+        let Ok(list) = Parser::new(&lines.join(&b", "[..])).parse::<List>() else {
+            return Vec::new();
+        };
+        let all_of = |name: fn(&BareItem) -> Option<&str>| {
+            list.iter()
+                .map(|member| match member {
+                    ListEntry::Item(Item { bare_item, .. }) => name(bare_item).map(str::to_owned),
+                    ListEntry::InnerList(_) => None,
+                })
+                .collect::<Option<Vec<String>>>()
+        };
+        all_of(|item| item.as_string().map(StringRef::as_str))
+            .or_else(|| all_of(|item| item.as_token().map(sfv::TokenRef::as_str)))
+            .unwrap_or_default()
+    }
+
+    fn lines(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.fields
+            .iter()
+            .filter(move |field| field.0 == name)
+            .map(|field| field.1)
+    }
+}
+
+/// Why a request begins no session.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// Another method, or a CONNECT without `:protocol`.
+    #[error("not an extended CONNECT request")]
+    NotConnect,
+    /// `:protocol` is no token of WebTransport.
+    #[error(":protocol is not a WebTransport token")]
+    UnknownProtocol,
+    /// The request breaks a rule.
+    #[error("malformed request: {0}")]
+    Malformed(&'static str),
+}
+
+impl Refusal {
+    /// The status to answer with.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::NotConnect => 405,
+            Self::UnknownProtocol => 501,
+            Self::Malformed(_) => 400,
+        }
+    }
+}
+
+/// The value of a `wt-protocol` response field that chooses `protocol`, or `None` if such a field cannot say it: only
+/// printable ASCII can.
+#[must_use]
+pub fn encode_protocol(protocol: &str) -> Option<String> {
+    let string = StringRef::from_str(protocol).ok()?;
+    Some(ItemSerializer::new().bare_item(string).finish())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+use super::*;
+
+fn head() -> Head<'static> {
+    Head {
+        method: "CONNECT",
+        scheme: Some("https"),
+        authority: Some("example.com:4433"),
+        path: Some("/chat?room=1"),
+        protocol: Some("webtransport-h3"),
+        fields: vec![
+            ("origin", b"https://example.com"),
+            ("x-first", b"\xff"),
+            ("x-first", b"2"),
+        ],
+    }
+}
+
+fn with_fields(fields: &[(&'static str, &'static [u8])]) -> Head<'static> {
+    Head {
+        fields: fields.to_vec(),
+        ..head()
+    }
+}
+
+fn offered(lines: &[&'static [u8]]) -> Vec<String> {
+    let fields: Vec<_> = lines
+        .iter()
+        .map(|&line| ("wt-available-protocols", line))
+        .collect();
+    with_fields(&fields).check().unwrap().offered_protocols
+}
+
+#[test]
+fn a_proper_request_is_taken_over_whole() {
+    let request = Request {
+        scheme: "https".into(),
+        authority: "example.com:4433".into(),
+        path: "/chat?room=1".into(),
+        token: Token::WebTransportH3,
+        origin: Some("https://example.com".into()),
+        fields: vec![
+            ("origin".into(), "https://example.com".into()),
+            ("x-first".into(), Bytes::from_static(b"\xff")),
+            ("x-first".into(), "2".into()),
+        ],
+        offered_protocols: Vec::new(),
+    };
+    assert_eq!(head().check(), Ok(request));
+}
+
+#[test]
+fn both_tokens_are_known() {
+    for token in [Token::WebTransport, Token::WebTransportH3] {
+        let head = Head {
+            protocol: Some(token.as_str()),
+            ..head()
+        };
+        assert_eq!(head.check().unwrap().token, token);
+    }
+}
+
+#[test]
+fn a_request_without_origin_is_proper() {
+    assert_eq!(with_fields(&[]).check().unwrap().origin, None);
+}
+
+#[test]
+fn every_broken_rule_has_its_status() {
+    type Break = fn(&mut Head<'_>);
+    let rows: [(u16, Break); 16] = [
+        (405, |head| head.method = "GET"),
+        (405, |head| head.method = "connect"),
+        (405, |head| head.protocol = None),
+        (501, |head| head.protocol = Some("websocket")),
+        (501, |head| head.protocol = Some("WebTransport")),
+        (400, |head| head.scheme = None),
+        (400, |head| head.scheme = Some("http")),
+        (400, |head| head.authority = None),
+        (400, |head| head.authority = Some("")),
+        (400, |head| head.authority = Some("me@example.com")),
+        (400, |head| head.path = None),
+        (400, |head| head.path = Some("")),
+        (400, |head| head.path = Some("*")),
+        (400, |head| head.fields.push(("host", b"other.example"))),
+        (400, |head| {
+            head.fields.push(("origin", b"https://example.com"));
+        }),
+        (400, |head| head.fields = vec![("origin", b"https://\xff")]),
+    ];
+    for (status, broken) in rows {
+        let mut head = head();
+        broken(&mut head);
+        let refusal = head.check().unwrap_err();
+        assert_eq!(refusal.status(), status, "{head:?}: {refusal}");
+    }
+}
+
+#[test]
+fn a_host_field_that_agrees_with_the_authority_is_proper() {
+    assert!(
+        with_fields(&[("host", b"example.com:4433")])
+            .check()
+            .is_ok()
+    );
+}
+
+#[test]
+fn strings_are_offered_in_order_over_several_lines_and_without_parameters() {
+    let lines: [&[u8]; 2] = [br#""chat-2";q=1, "chat \"1\"""#, br#""""#];
+    assert_eq!(offered(&lines), ["chat-2", "chat \"1\"", ""]);
+}
+
+#[test]
+fn a_list_of_tokens_alone_is_accepted() {
+    assert_eq!(offered(&[b"chat-2, chat-1;x"]), ["chat-2", "chat-1"]);
+}
+
+#[test]
+fn a_list_with_anything_else_is_ignored_whole() {
+    let lines: [&[u8]; 9] = [
+        br#""a", 1"#,
+        br#""a", b"#,
+        br#"a, "b""#,
+        br#"("a" "b")"#,
+        br#""a", :YQ==:"#,
+        br#""a","#,
+        br#""a"#,
+        b"",
+        b"\xff",
+    ];
+    for line in lines {
+        assert_eq!(offered(&[line]), [""; 0], "{}", line.escape_ascii());
+    }
+    assert_eq!(offered(&[]), [""; 0]);
+}
+
+#[test]
+fn a_chosen_protocol_is_written_as_a_string() {
+    assert_eq!(encode_protocol("chat-1").unwrap(), r#""chat-1""#);
+    assert_eq!(encode_protocol(r#"a "b" \"#).unwrap(), r#""a \"b\" \\""#);
+    assert_eq!(encode_protocol("ä"), None);
+    assert_eq!(encode_protocol("a\n"), None);
+}

@@ -1,0 +1,150 @@
+//! The limits of one session whose flow control is enabled, in both directions (WT-H3, "Flow Control").
+
+use bytes::BytesMut;
+
+use super::Limits;
+use crate::{
+    capsule::{Capsule, STREAMS_MAX},
+    code::{HttpCode, Violation},
+    credit::{Exceeded, ReceiveCredit, SendCredit},
+    id::Dir,
+    varint::VarInt,
+};
+
+/// What the peer grants us and what we grant it: bytes on all streams, and streams of both kinds.
+#[derive(Debug)]
+pub(super) struct Flow {
+    send: SendCredit,
+    open: ByDir<SendCredit>,
+    receive: ReceiveCredit,
+    accept: ByDir<ReceiveCredit>,
+}
+
+impl Flow {
+    pub(super) const fn new(local: Limits, peer: Limits) -> Self {
+        Self {
+            send: SendCredit::new(peer.data),
+            open: ByDir {
+                bi: SendCredit::new(peer.streams_bidi),
+                uni: SendCredit::new(peer.streams_uni),
+            },
+            receive: ReceiveCredit::new(local.data, VarInt::MAX.into_inner()),
+            accept: ByDir {
+                bi: ReceiveCredit::new(local.streams_bidi, STREAMS_MAX),
+                uni: ReceiveCredit::new(local.streams_uni, STREAMS_MAX),
+            },
+        }
+    }
+
+    /// Takes one of the streams that we may open. Without one, the peer is to be told.
+    pub(super) fn open(&mut self, dir: Dir) -> Result<(), Exceeded> {
+        let credit = self.open.get_mut(dir);
+        credit.take(1).inspect_err(|_| credit.note_blocked())
+    }
+
+    pub(super) fn accept(&mut self, dir: Dir) -> Result<(), Violation> {
+        let credit = self.accept.get_mut(dir);
+        credit
+            .receive(1)
+            .map_err(|_| violation("more streams than were granted"))
+    }
+
+    /// One of the peer's streams is over.
+    pub(super) fn end(&mut self, dir: Dir) {
+        self.accept.get_mut(dir).consume(1);
+    }
+
+    pub(super) fn send(&mut self, n: u64) -> Result<(), Exceeded> {
+        self.send.take(n)
+    }
+
+    pub(super) fn note_blocked(&mut self) {
+        self.send.note_blocked();
+    }
+
+    pub(super) fn receive(&mut self, n: u64) -> Result<(), Violation> {
+        self.receive
+            .receive(n)
+            .map_err(|_| violation("more data than was granted"))
+    }
+
+    pub(super) fn consume(&mut self, n: u64) {
+        self.receive.consume(n);
+    }
+
+    /// Takes WT_MAX_DATA, and says whether nothing had been left to send.
+    pub(super) fn raise_data(&mut self, limit: VarInt) -> Result<bool, Violation> {
+        let raised = self.send.raise(limit.into_inner());
+        raised.map_err(|_| violation("data limit that does not increase"))
+    }
+
+    /// Takes WT_MAX_STREAMS, and says whether nothing had been left to open.
+    pub(super) fn raise_streams(&mut self, dir: Dir, limit: VarInt) -> Result<bool, Violation> {
+        let raised = self.open.get_mut(dir).raise(limit.into_inner());
+        raised.map_err(|_| violation("stream limit that does not increase"))
+    }
+
+    /// Appends what the peer does not know yet: limits that were raised, and limits that hold us up.
+    pub(super) fn encode_news(&mut self, out: &mut BytesMut) {
+        if let Some(limit) = self.receive.poll_update() {
+            Capsule::MaxData(VarInt::saturating(limit)).encode(out);
+        }
+        if let Some(limit) = self.send.poll_blocked() {
+            Capsule::DataBlocked(VarInt::saturating(limit)).encode(out);
+        }
+        for dir in [Dir::Bi, Dir::Uni] {
+            if let Some(limit) = self.accept.get_mut(dir).poll_update() {
+                Capsule::MaxStreams(dir, VarInt::saturating(limit)).encode(out);
+            }
+            if let Some(limit) = self.open.get_mut(dir).poll_blocked() {
+                Capsule::StreamsBlocked(dir, VarInt::saturating(limit)).encode(out);
+            }
+        }
+    }
+
+    pub(super) const fn open_credit(&self, dir: Dir) -> u64 {
+        self.open.get(dir).available()
+    }
+
+    pub(super) const fn send_credit(&self) -> u64 {
+        self.send.available()
+    }
+
+    pub(super) const fn send_limit(&self) -> u64 {
+        self.send.limit()
+    }
+
+    pub(super) const fn receive_credit(&self) -> u64 {
+        self.receive.available()
+    }
+}
+
+/// One for each kind of stream.
+#[derive(Debug)]
+struct ByDir<T> {
+    bi: T,
+    uni: T,
+}
+
+impl<T> ByDir<T> {
+    const fn get(&self, dir: Dir) -> &T {
+        match dir {
+            Dir::Bi => &self.bi,
+            Dir::Uni => &self.uni,
+        }
+    }
+
+    const fn get_mut(&mut self, dir: Dir) -> &mut T {
+        match dir {
+            Dir::Bi => &mut self.bi,
+            Dir::Uni => &mut self.uni,
+        }
+    }
+}
+
+const fn violation(reason: &'static str) -> Violation {
+    Violation {
+        code: HttpCode::WT_FLOW_CONTROL_ERROR,
+        reason,
+    }
+}

@@ -1,0 +1,134 @@
+//! `wharf run`: one component on loopback, with a development certificate and a page.
+
+use std::{
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use crate::{
+    config::{Config, Origins, Route, Tls},
+    guest,
+    page::{Page, Target},
+    server::Server,
+};
+
+/// Serves one component on this machine, with a certificate made for it and a page to try it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A component, or the folder of a Rust crate that makes one.
+    #[arg(value_name = "FILE.wasm | FOLDER")]
+    handler: PathBuf,
+
+    /// Where sessions are served (UDP). Port 0 takes a free one.
+    #[arg(long, env = "WHARF_LISTEN", default_value = "127.0.0.1:4433", value_name = "ADDRESS")]
+    listen: SocketAddr,
+
+    /// Where the page is served (TCP). Port 0 takes a free one.
+    #[arg(long, env = "WHARF_PAGE", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    page: SocketAddr,
+
+    /// A PEM certificate chain to serve with, instead of one made at start.
+    #[arg(long, env = "WHARF_CERT", requires = "key", value_name = "FILE")]
+    cert: Option<PathBuf>,
+
+    /// The PEM private key of `--cert`.
+    #[arg(long, env = "WHARF_KEY", requires = "cert", value_name = "FILE")]
+    key: Option<PathBuf>,
+
+    /// A web page's origin that may open sessions besides the page's own, such as `http://localhost:5173`; `*` is all.
+    #[arg(long, env = "WHARF_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
+    allow_origin: Vec<String>,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let component = if args.handler.is_dir() {
+        let folder = args.handler.clone();
+        tokio::task::spawn_blocking(move || guest::build(&folder, say)).await??
+    } else {
+        args.handler.clone()
+    };
+    let page = Page::bind(args.page).await?;
+    let name = component.file_name().unwrap_or(component.as_os_str()).to_string_lossy().into_owned();
+    let route = Route {
+        name: name.clone(),
+        path: "/".to_owned(),
+        component,
+        origins: origins(&args.allow_origin, page.local_addr()),
+    };
+    let tls = match (args.cert, args.key) {
+        (Some(certificate), Some(key)) => Tls::Files { certificate, key },
+        _ => Tls::Development,
+    };
+    let mut config = Config::new(args.listen, tls, vec![route]);
+    config.cache_dir = super::cache_dir();
+    let server = Server::bind(config).await?;
+    let target = Target {
+        url: format!("https://{}/", dialable(server.local_addr())),
+        hash: STANDARD.encode(server.certificate_hash()),
+        component: name,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    announce(&target, page.local_addr(), &args.handler)?;
+    tokio::select! {
+        served = page.run(target) => served.context("the page's socket failed"),
+        () = server.run(interrupt()) => Ok(()),
+    }
+}
+
+fn say(line: &str) {
+    // Nobody to tell is no reason to stop.
+    _ = writeln!(std::io::stderr(), "wharf: {line}");
+}
+
+/// Says where everything is.
+fn announce(target: &Target, page: SocketAddr, handler: &Path) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "wharf {} serves {}\n", target.version, handler.display())?;
+    writeln!(out, "  page     http://{}/", dialable(page))?;
+    writeln!(out, "  session  {}", target.url)?;
+    writeln!(out, "  hash     sha-256 {}\n", target.hash)?;
+    writeln!(out, "Open the page, or connect with the hash in serverCertificateHashes. Ctrl-C stops.")?;
+    Ok(out.flush()?)
+}
+
+/// The address as a peer on this machine dials it.
+fn dialable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+/// The page's own origin by its two names, and what was listed.
+fn origins(listed: &[String], page: SocketAddr) -> Origins {
+    if listed.iter().any(|origin| origin == "*") {
+        return Origins::Any;
+    }
+    let mut origins = vec![format!("http://{}", dialable(page)), format!("http://localhost:{}", page.port())];
+    origins.extend(listed.iter().map(|origin| origin.trim_end_matches('/').to_owned()));
+    Origins::Listed(origins)
+}
+
+/// Ends with Ctrl-C or, where there is one, a termination signal.
+async fn interrupt() {
+    let interrupted = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupted => {}
+                _ = terminated.recv() => {}
+            }
+            return;
+        }
+    }
+    _ = interrupted.await;
+}

@@ -1,0 +1,31 @@
+//! Reads the command line, runs what it asks for, chooses the exit code.
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+use wharf::cli::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // A usage error ends here, with exit code 2.
+    let cli = Cli::parse();
+    let filter = match EnvFilter::try_new(cli.log()) {
+        Ok(filter) => filter,
+        Err(error) => return fail(&format!("--log {}: {error}", cli.log()), 2),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match cli.execute().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{error:#}"), 1),
+    }
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    // Without a standard error the code has to do.
+    _ = writeln!(std::io::stderr(), "wharf: {message}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,312 @@
+//! Sorts what a connection's peer sends: WebTransport streams and datagrams to the session table, the rest to `h3`.
+//!
+//! The header of a stream is read without holding up the streams behind it. Streams whose header does not come are
+//! bounded in number and in time.
+
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::mpsc;
+use wharf_proto::{
+    code::{HttpCode, Violation},
+    id::{Dir, SessionId, StreamId},
+    varint::VarInt,
+};
+
+use super::{
+    filter::Filter,
+    quic_code,
+    stream::Arrival,
+    table::Table,
+    tap::{Bidi, Notes, RecvSide},
+};
+
+/// Streams whose header is incomplete, per connection.
+const PENDING_MAX: usize = 64;
+/// A stream header is two varints.
+const HEADER_MAX: usize = 2 * VarInt::MAX_SIZE;
+
+const UNI_CONTROL: u64 = 0x00;
+const UNI_PUSH: u64 = 0x01;
+const UNI_QPACK_ENCODER: u64 = 0x02;
+const UNI_QPACK_DECODER: u64 = 0x03;
+/// The type of a unidirectional WebTransport stream.
+pub(super) const UNI_WEBTRANSPORT: VarInt = VarInt::from_u32(0x54);
+/// What a bidirectional WebTransport stream begins with.
+pub(super) const BIDI_WEBTRANSPORT: VarInt = VarInt::from_u32(0x41);
+
+/// Where the sorted streams go.
+pub(super) struct Sorter {
+    pub(super) conn: quinn::Connection,
+    pub(super) table: Arc<Table>,
+    pub(super) notes: Arc<Notes>,
+    pub(super) uni: mpsc::Sender<RecvSide>,
+    pub(super) bidi: mpsc::Sender<Bidi>,
+    pub(super) field_section: u32,
+    pub(super) setup_timeout: Duration,
+}
+
+type Pending = FuturesUnordered<Pin<Box<dyn Future<Output = Option<(Header, Kind)>> + Send>>>;
+
+impl Sorter {
+    /// Sorts until the connection is lost, and says why it was.
+    pub(super) async fn run(self) -> quinn::ConnectionError {
+        let mut pending = Pending::new();
+        loop {
+            let expiry = self.table.next_expiry();
+            let expired = async {
+                match expiry {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let result = tokio::select! {
+                uni = self.conn.accept_uni() => uni.map(|recv| self.begin(None, recv, &mut pending)),
+                bidi = self.conn.accept_bi() => {
+                    bidi.map(|(send, recv)| self.begin(Some(send), recv, &mut pending))
+                }
+                datagram = self.conn.read_datagram() => datagram.map(|datagram| self.datagram(datagram)),
+                Some(sorted) = pending.next() => {
+                    if let Some((header, kind)) = sorted {
+                        if let Kind::WebTransport { .. } = kind {
+                            self.forget(header.id());
+                        }
+                        self.sort(header, kind);
+                    }
+                    Ok(())
+                }
+                () = expired => {
+                    self.table.expire(tokio::time::Instant::now());
+                    Ok(())
+                }
+            };
+            if let Err(error) = result {
+                return error;
+            }
+        }
+    }
+
+    /// Sorts a new stream at once where its header is there, as it nearly always is.
+    fn begin(&self, send: Option<quinn::SendStream>, recv: quinn::RecvStream, pending: &mut Pending) {
+        let mut header = Header {
+            send,
+            recv,
+            read: Bytes::new(),
+        };
+        match header.poll_kind(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(kind)) => self.sort(header, kind),
+            Poll::Ready(None) => self.table.seen(header.id()),
+            Poll::Pending if pending.len() >= PENDING_MAX => {
+                self.table.seen(header.id());
+                header.refuse(HttpCode::H3_EXCESSIVE_LOAD);
+            }
+            Poll::Pending => {
+                self.asked(header.id());
+                let (timeout, table) = (self.setup_timeout, self.table.clone());
+                pending.push(Box::pin(async move {
+                    let kind = tokio::time::timeout(
+                        timeout,
+                        std::future::poll_fn(|cx| header.poll_kind(cx)),
+                    )
+                    .await;
+                    match kind {
+                        Ok(Some(kind)) => return Some((header, kind)),
+                        Ok(None) => forget(&table, header.id()),
+                        Err(_) => {
+                            forget(&table, header.id());
+                            header.refuse(HttpCode::H3_REQUEST_CANCELLED);
+                        }
+                    }
+                    None
+                }));
+            }
+        }
+    }
+
+    fn asked(&self, id: u64) {
+        if let Ok(id) = SessionId::try_from(id) {
+            self.table.asked(id);
+        }
+    }
+
+    fn forget(&self, id: u64) {
+        forget(&self.table, id);
+    }
+
+    fn sort(&self, header: Header, kind: Kind) {
+        let result = match kind {
+            Kind::WebTransport { session, header: size } => self.webtransport(header, session, size),
+            Kind::Request => {
+                self.asked(header.id());
+                self.request(header)
+            }
+            Kind::Http(kind, size) => self.http(header, kind, size),
+        };
+        if let Err(violation) = result {
+            self.conn.close(quic_code(violation.code), violation.reason.as_bytes());
+        }
+    }
+
+    fn webtransport(&self, header: Header, session: VarInt, size: usize) -> Result<(), Violation> {
+        let session = SessionId::try_from(session).map_err(|_| Violation {
+            code: HttpCode::H3_ID_ERROR,
+            reason: "a stream names a session id that is not a request stream's",
+        })?;
+        let Ok(id) = StreamId::try_from(header.id()) else {
+            return Ok(()); // QUIC has no other ids
+        };
+        let mut prefix = header.read;
+        prefix.advance(size);
+        self.table.deliver_stream(
+            session,
+            Arrival {
+                id,
+                send: header.send,
+                recv: header.recv,
+                prefix,
+            },
+        );
+        Ok(())
+    }
+
+    fn request(&self, header: Header) -> Result<(), Violation> {
+        let Some(mut send) = header.send else { return Ok(()) };
+        let recv = RecvSide::new(
+            header.recv,
+            self.conn.clone(),
+            header.read,
+            0,
+            Some(Filter::request(self.field_section)),
+            self.notes.clone(),
+        )?;
+        match self.bidi.try_reserve() {
+            Ok(place) => place.send(Bidi::new(send, recv)),
+            Err(_) => {
+                self.forget(send.id().into());
+                _ = send.reset(quic_code(HttpCode::H3_REQUEST_REJECTED)); // over already otherwise
+            }
+        }
+        Ok(())
+    }
+
+    fn http(&self, mut header: Header, kind: u64, size: usize) -> Result<(), Violation> {
+        let filter = match kind {
+            UNI_CONTROL => Some(Filter::control()),
+            UNI_QPACK_ENCODER | UNI_QPACK_DECODER => None,
+            UNI_PUSH => {
+                return Err(Violation {
+                    code: HttpCode::H3_STREAM_CREATION_ERROR,
+                    reason: "a client opened a push stream",
+                });
+            }
+            _ => {
+                // Greased and unknown types are no errors (RFC 9114, "Unidirectional Streams").
+                _ = header.recv.stop(quic_code(HttpCode::H3_STREAM_CREATION_ERROR));
+                return Ok(());
+            }
+        };
+        let recv = RecvSide::new(header.recv, self.conn.clone(), header.read, size, filter, self.notes.clone())?;
+        self.uni.try_send(recv).map_err(|_| Violation {
+            code: HttpCode::H3_STREAM_CREATION_ERROR,
+            reason: "a second control or QPACK stream",
+        })
+    }
+
+    fn datagram(&self, mut datagram: Bytes) {
+        let quarter = VarInt::decode(&datagram);
+        let session = quarter.and_then(|(quarter, size)| {
+            datagram.advance(size);
+            SessionId::from_quarter(quarter).ok()
+        });
+        match session {
+            Some(session) => self.table.deliver_datagram(session, datagram),
+            None => self.conn.close(
+                quic_code(HttpCode::H3_DATAGRAM_ERROR),
+                b"a datagram names no request stream",
+            ),
+        }
+    }
+}
+
+fn forget(table: &Table, id: u64) {
+    if let Ok(id) = SessionId::try_from(id) {
+        table.end(id);
+    }
+}
+
+/// What a stream is.
+enum Kind {
+    WebTransport { session: VarInt, header: usize },
+    /// A bidirectional stream of frames.
+    Request,
+    /// A unidirectional stream of that type, whose header takes so many bytes.
+    Http(u64, usize),
+}
+
+/// A stream whose header is being read.
+struct Header {
+    send: Option<quinn::SendStream>,
+    recv: quinn::RecvStream,
+    read: Bytes,
+}
+
+impl Header {
+    fn id(&self) -> u64 {
+        self.recv.id().into()
+    }
+
+    fn dir(&self) -> Dir {
+        if self.send.is_some() { Dir::Bi } else { Dir::Uni }
+    }
+
+    /// Reads until the kind is known; `None` when the stream ended before.
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Kind>> {
+        loop {
+            if let Some(kind) = parse(&self.read, self.dir()) {
+                return Poll::Ready(Some(kind));
+            }
+            // The future holds no state of its own, so a new one for each poll is the same one.
+            let chunk = match ready!(pin!(self.recv.read_chunk(usize::MAX, true)).poll(cx)) {
+                Ok(Some(chunk)) => chunk.bytes,
+                Ok(None) | Err(_) => return Poll::Ready(None),
+            };
+            if self.read.is_empty() {
+                self.read = chunk;
+            } else {
+                // At most HEADER_MAX bytes were not enough, so this copy happens for slow headers only.
+                let mut joined = BytesMut::with_capacity(HEADER_MAX + chunk.len());
+                joined.extend_from_slice(&self.read);
+                joined.extend_from_slice(&chunk);
+                self.read = joined.freeze();
+            }
+        }
+    }
+
+    fn refuse(mut self, code: HttpCode) {
+        _ = self.recv.stop(quic_code(code)); // an error says that the direction is over already
+        if let Some(send) = &mut self.send {
+            _ = send.reset(quic_code(code));
+        }
+    }
+}
+
+fn parse(read: &[u8], dir: Dir) -> Option<Kind> {
+    let (kind, size) = VarInt::decode(read)?;
+    match (dir, kind) {
+        (Dir::Bi, BIDI_WEBTRANSPORT) | (Dir::Uni, UNI_WEBTRANSPORT) => {
+            let (session, id_size) = VarInt::decode(read.get(size..)?)?;
+            Some(Kind::WebTransport {
+                session,
+                header: size + id_size,
+            })
+        }
+        (Dir::Bi, _) => Some(Kind::Request),
+        (Dir::Uni, kind) => Some(Kind::Http(kind.into_inner(), size)),
+    }
+}

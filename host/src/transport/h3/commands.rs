@@ -1,0 +1,329 @@
+//! What may be asked of a native session between two events. Nothing here waits.
+
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use wharf_proto::{
+    code::AppCode,
+    id::{Dir, StreamId},
+    session::OpenError,
+    varint::VarInt,
+};
+
+use super::{
+    classify::{BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT},
+    session::{Session, kind},
+    stream::{Half, RecvHalf, SendHalf, Stream},
+};
+use crate::transport::{Closer, CommandError, HttpVersion, Info};
+
+/// The label of the exporter (WebTransport over HTTP/3, "Use of Keying Material Exporters").
+const EXPORTER: &[u8] = b"EXPORTER-WebTransport";
+
+impl Session {
+    /// The HTTP version that carries the session.
+    pub fn http(&self) -> HttpVersion {
+        HttpVersion::Http3
+    }
+
+    /// Opens a stream. Its header is on its way before any data.
+    ///
+    /// # Errors
+    ///
+    /// `StreamLimit`, where the session, the connection or the host allows no other; `Draining`; `Closed`.
+    pub fn open(&mut self, dir: Dir) -> Result<StreamId, CommandError> {
+        if self.core.is_closed() {
+            return Err(CommandError::Closed);
+        }
+        if self.core.is_draining_locally() {
+            return Err(CommandError::Draining);
+        }
+        if self.own_streams[kind(dir)] >= self.limits.streams_per_kind {
+            return Err(CommandError::StreamLimit);
+        }
+        // The core counts a stream for good, so it is asked only when QUIC has one to give.
+        if self.core.open_credit(dir) != Some(0) {
+            let cx = &mut Context::from_waker(Waker::noop());
+            let conn = self.conn.clone();
+            let opened = match dir {
+                Dir::Bi => pin!(conn.open_bi())
+                    .poll(cx)
+                    .map_ok(|(send, recv)| (send, Some(recv))),
+                Dir::Uni => pin!(conn.open_uni()).poll(cx).map_ok(|send| (send, None)),
+            };
+            let (send, recv) = match opened {
+                Poll::Pending => return Err(CommandError::StreamLimit),
+                Poll::Ready(Err(_)) => return Err(CommandError::Closed),
+                Poll::Ready(Ok(halves)) => halves,
+            };
+            self.core.open(dir).map_err(refused)?;
+            return self.begin(dir, send, recv);
+        }
+        // Has the peer told that its limit is in the way.
+        self.core
+            .open(dir)
+            .map_or_else(|error| Err(refused(error)), |()| Err(CommandError::StreamLimit))
+    }
+
+    fn begin(
+        &mut self,
+        dir: Dir,
+        send: quinn::SendStream,
+        recv: Option<quinn::RecvStream>,
+    ) -> Result<StreamId, CommandError> {
+        let id = StreamId::try_from(u64::from(send.id())).map_err(|_| CommandError::StreamLimit)?;
+        let signal = match dir {
+            Dir::Bi => BIDI_WEBTRANSPORT,
+            Dir::Uni => UNI_WEBTRANSPORT,
+        };
+        let mut header = BytesMut::with_capacity(2 * VarInt::MAX_SIZE);
+        signal.encode(&mut header);
+        VarInt::from(StreamId::from(self.id)).encode(&mut header);
+        let recv = match recv {
+            Some(recv) => Half::Open(RecvHalf::new(recv, Bytes::new())),
+            None => Half::Absent,
+        };
+        let slot = self.insert(id, false, Half::Open(SendHalf::new(send, header.freeze())), recv);
+        self.flush(slot);
+        Ok(id)
+    }
+
+    /// Sends bytes, and FIN after them where `fin` is set: all or nothing.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock`, where the buffer of the stream or of the session has no room; [`Event::Writable`] follows.
+    /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
+    ///
+    /// [`Event::Writable`]: crate::transport::Event::Writable
+    pub fn send(&mut self, stream: StreamId, data: Bytes, fin: bool) -> Result<(), CommandError> {
+        let (stream_max, session_max) = (self.limits.stream_send_buffer, self.limits.session_send_buffer);
+        let buffered = self.buffered;
+        let (slot, send) = self.sending(stream)?;
+        let len = data.len();
+        let stream_fits = send.queued() == 0 || send.queued().saturating_add(len) <= stream_max;
+        let session_fits = buffered == 0 || buffered.saturating_add(len.min(stream_max)) <= session_max;
+        if len > 0 && !(stream_fits && session_fits) {
+            send.refuse(len);
+            self.starving |= !session_fits;
+            return Err(CommandError::WouldBlock);
+        }
+        send.push(data);
+        if fin {
+            send.push_fin();
+        }
+        self.buffered += len;
+        self.flush(slot);
+        Ok(())
+    }
+
+    /// How many bytes [`send`](Self::send) would take now, within the limits. An empty buffer takes more.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
+    pub fn send_capacity(&mut self, stream: StreamId) -> Result<u64, CommandError> {
+        let session_room = self.limits.session_send_buffer.saturating_sub(self.buffered);
+        let stream_max = self.limits.stream_send_buffer;
+        let (_, send) = self.sending(stream)?;
+        let room = stream_max.saturating_sub(send.queued()).min(session_room);
+        Ok(room as u64)
+    }
+
+    /// Ends the sending direction with FIN, after what was sent before.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
+    pub fn finish(&mut self, stream: StreamId) -> Result<(), CommandError> {
+        self.send(stream, Bytes::new(), true)
+    }
+
+    /// Gives up the sending direction.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownStream`, `WrongDirection`, `Finished` when all was delivered to QUIC, `Reset` when done before, `Closed`.
+    pub fn reset(&mut self, stream: StreamId, code: u32) -> Result<(), CommandError> {
+        let slot = self.slot(stream)?;
+        over(&self.stream(slot)?.send)?;
+        self.give_up_sending(slot, AppCode(code).to_http3());
+        Ok(())
+    }
+
+    /// Gives up the receiving direction.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset` when done before, `Closed`.
+    pub fn stop(&mut self, stream: StreamId, code: u32) -> Result<(), CommandError> {
+        let slot = self.slot(stream)?;
+        let stream = self.stream(slot)?;
+        over(&stream.recv)?;
+        if let Half::Open(recv) = &mut stream.recv {
+            recv.stop(AppCode(code).to_http3());
+        }
+        stream.recv = Half::Reset;
+        self.release(slot);
+        Ok(())
+    }
+
+    /// Sets a stream's priority among those of the connection; higher goes first, 0 is the default.
+    ///
+    /// # Errors
+    ///
+    /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
+    pub fn set_priority(&mut self, stream: StreamId, priority: i32) -> Result<(), CommandError> {
+        let (_, send) = self.sending(stream)?;
+        send.set_priority(priority);
+        Ok(())
+    }
+
+    /// Sends a datagram. Where the queue is full the oldest in it is dropped and counted.
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge`, `Unsupported` where the peer takes none, `Closed`.
+    pub fn send_datagram(&mut self, payload: &[u8]) -> Result<(), CommandError> {
+        if self.core.is_closed() {
+            return Err(CommandError::Closed);
+        }
+        let max = self.conn.max_datagram_size().ok_or(CommandError::Unsupported)?;
+        let quarter = self.id.quarter();
+        let len = quarter.size() + payload.len();
+        if len > max {
+            return Err(CommandError::TooLarge);
+        }
+        let mut datagram = BytesMut::with_capacity(len);
+        quarter.encode(&mut datagram);
+        datagram.put_slice(payload);
+        let datagram = datagram.freeze();
+        if self.datagrams_out.is_empty() && self.conn.datagram_send_buffer_space() >= len {
+            match self.conn.send_datagram(datagram) {
+                Ok(()) => self.counters.datagrams_sent += 1,
+                Err(quinn::SendDatagramError::TooLarge) => return Err(CommandError::TooLarge),
+                Err(quinn::SendDatagramError::UnsupportedByPeer | quinn::SendDatagramError::Disabled) => {
+                    return Err(CommandError::Unsupported);
+                }
+                Err(quinn::SendDatagramError::ConnectionLost(_)) => return Err(CommandError::Closed),
+            }
+            return Ok(());
+        }
+        if self.datagrams_out.len() >= self.limits.datagrams_out {
+            self.counters.datagrams_dropped += 1;
+            if self.datagrams_out.pop_front().is_none() {
+                return Ok(()); // a limit of zero
+            }
+        }
+        self.datagrams_out.push_back(datagram);
+        self.arm_datagrams();
+        Ok(())
+    }
+
+    /// Asks the peer to bring the session to its end, and opens no further streams. It closes with code 0 when its last
+    /// stream ends.
+    pub fn drain(&mut self) {
+        self.core.drain();
+    }
+
+    /// Ends the session. A second call does nothing. [`Event::Closed`] follows.
+    ///
+    /// [`Event::Closed`]: crate::transport::Event::Closed
+    pub fn close(&mut self, code: u32, reason: &str, by: Closer) {
+        if !self.core.is_closed() {
+            self.closed_by_host = by == Closer::Host;
+            self.core.close(code, reason);
+        }
+    }
+
+    /// A snapshot.
+    pub fn info(&self) -> Info {
+        let counters = self.counters;
+        let max_datagram = self.conn.max_datagram_size().unwrap_or(0);
+        let max_datagram = max_datagram.saturating_sub(self.id.quarter().size());
+        Info {
+            streams_bidi: self.own_streams[0] + self.peer_streams[0],
+            streams_uni: self.own_streams[1] + self.peer_streams[1],
+            open_credit_bidi: self.core.open_credit(Dir::Bi),
+            open_credit_uni: self.core.open_credit(Dir::Uni),
+            send_credit: self.core.send_limit().map(|_| self.core.send_credit()),
+            receive_credit: self.core.receive_credit(),
+            send_buffered: self.buffered as u64,
+            bytes_sent: counters.bytes_sent,
+            bytes_received: counters.bytes_received,
+            datagrams_sent: counters.datagrams_sent,
+            datagrams_received: counters.datagrams_received,
+            datagrams_dropped_out: counters.datagrams_dropped,
+            datagrams_dropped_in: self.datagrams_dropped_in(),
+            rtt: Some(self.conn.rtt()),
+            max_datagram_size: u32::try_from(max_datagram).unwrap_or(u32::MAX),
+            datagrams_reliable: false,
+        }
+    }
+
+    /// Derives keying material that only the two ends of the session know.
+    ///
+    /// # Errors
+    ///
+    /// `TooLarge` where `label` or `context` is longer than 255 bytes, or `out` longer than TLS derives;
+    /// `Closed` where the connection is lost.
+    pub fn export_keying_material(&self, label: &[u8], context: &[u8], out: &mut [u8]) -> Result<(), CommandError> {
+        let label_len = u8::try_from(label.len()).map_err(|_| CommandError::TooLarge)?;
+        let context_len = u8::try_from(context.len()).map_err(|_| CommandError::TooLarge)?;
+        if self.core.is_closed() {
+            return Err(CommandError::Closed);
+        }
+        let mut full = BytesMut::new();
+        full.put_u64(self.id.into());
+        full.put_u8(label_len);
+        full.put_slice(label);
+        full.put_u8(context_len);
+        full.put_slice(context);
+        self.conn
+            .export_keying_material(out, EXPORTER, &full)
+            .map_err(|_| CommandError::TooLarge)
+    }
+
+    fn slot(&self, stream: StreamId) -> Result<usize, CommandError> {
+        if self.core.is_closed() {
+            return Err(CommandError::Closed);
+        }
+        self.slots.get(&stream).copied().ok_or(CommandError::UnknownStream)
+    }
+
+    fn stream(&mut self, slot: usize) -> Result<&mut Stream, CommandError> {
+        self.streams.get_mut(slot).ok_or(CommandError::UnknownStream)
+    }
+
+    fn sending(&mut self, stream: StreamId) -> Result<(usize, &mut SendHalf), CommandError> {
+        let slot = self.slot(stream)?;
+        let stream = self.stream(slot)?;
+        over(&stream.send)?;
+        match &mut stream.send {
+            Half::Open(send) if !send.has_fin() => Ok((slot, send)),
+            Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => Err(CommandError::Finished),
+        }
+    }
+}
+
+/// Says how a direction is over, where it is.
+fn over<T>(half: &Half<T>) -> Result<(), CommandError> {
+    match half {
+        Half::Open(_) => Ok(()),
+        Half::Absent => Err(CommandError::WrongDirection),
+        Half::Finished => Err(CommandError::Finished),
+        Half::Reset => Err(CommandError::Reset),
+    }
+}
+
+fn refused(error: OpenError) -> CommandError {
+    match error {
+        OpenError::Limit => CommandError::StreamLimit,
+        OpenError::Draining => CommandError::Draining,
+        OpenError::Closed => CommandError::Closed,
+    }
+}

@@ -1,0 +1,151 @@
+//! A session's CONNECT stream: capsules over the request and response bodies that `h3` carries.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes};
+use h3::{error::Code, server::RequestStream};
+use wharf_proto::{code::HttpCode, session::Transmit};
+
+use super::tap::{Bidi, RecvSide, SendSide, Stopped};
+
+type SendHalf = RequestStream<SendSide, Bytes>;
+type Written = Pin<Box<dyn Future<Output = Option<SendHalf>> + Send>>;
+
+/// What came in on the CONNECT stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    Bytes(Bytes),
+    Fin,
+    /// The peer reset the stream, or stopped reading it, or the connection is lost.
+    Aborted,
+}
+
+/// Both directions of a CONNECT stream.
+pub(super) struct ConnectStream {
+    recv: Option<RequestStream<RecvSide, Bytes>>,
+    send: Sending,
+    stopped: Option<Stopped>,
+}
+
+enum Sending {
+    Idle(SendHalf),
+    Busy(Written),
+    Over,
+}
+
+impl ConnectStream {
+    /// A stream whose response has been sent.
+    pub(super) fn new(stream: RequestStream<Bidi, Bytes>, stopped: Option<Stopped>) -> Self {
+        let (send, recv) = stream.split();
+        Self {
+            recv: Some(recv),
+            send: Sending::Idle(send),
+            stopped,
+        }
+    }
+
+    /// The next thing from the peer. [`Received::Fin`] and [`Received::Aborted`] are said once.
+    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
+        if let Some(stopped) = &mut self.stopped
+            && stopped.as_mut().poll(cx).is_ready()
+        {
+            self.stopped = None;
+            if !matches!(self.send, Sending::Over) {
+                return Poll::Ready(self.aborted());
+            }
+        }
+        let Some(recv) = &mut self.recv else {
+            return Poll::Pending;
+        };
+        let received = match recv.poll_recv_data(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(Some(mut data))) => return Poll::Ready(Received::Bytes(data.copy_to_bytes(data.remaining()))),
+            Poll::Ready(Ok(None)) => Received::Fin,
+            Poll::Ready(Err(_)) => return Poll::Ready(self.aborted()),
+        };
+        self.recv = None;
+        Poll::Ready(received)
+    }
+
+    fn aborted(&mut self) -> Received {
+        self.abort(HttpCode::H3_REQUEST_CANCELLED);
+        Received::Aborted
+    }
+
+    /// Gives up both directions: with only one of them given up, a browser waits for the other.
+    fn abort(&mut self, code: HttpCode) {
+        let code = Code::from(code.into_inner());
+        if let Sending::Idle(mut send) = std::mem::replace(&mut self.send, Sending::Over) {
+            send.stop_stream(code);
+        }
+        if let Some(mut recv) = self.recv.take() {
+            recv.stop_sending(code);
+        }
+    }
+
+    /// Whether the stream takes something to transmit; `Pending` says that it writes still, and has the waker.
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Sending::Busy(written) = &mut self.send {
+            match written.as_mut().poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(send)) => self.send = Sending::Idle(send),
+                Poll::Ready(None) => self.send = Sending::Over,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Begins to transmit. To be called when [`poll_ready`](Self::poll_ready) was ready; nothing happens once the
+    /// sending direction is over.
+    pub(super) fn transmit(&mut self, transmit: Transmit) {
+        let mut send = match std::mem::replace(&mut self.send, Sending::Over) {
+            Sending::Idle(send) => send,
+            busy @ (Sending::Busy(_) | Sending::Over) => {
+                self.send = busy;
+                return;
+            }
+        };
+        let written: Written = match transmit {
+            Transmit::Capsules(bytes) => Box::pin(async move { send.send_data(bytes).await.ok().map(|()| send) }),
+            Transmit::Fin => Box::pin(async move {
+                _ = send.finish().await; // fails when nobody is left to be told
+                None
+            }),
+            Transmit::Abort(code) => {
+                self.send = Sending::Idle(send);
+                return self.abort(code);
+            }
+        };
+        self.send = Sending::Busy(written);
+    }
+
+    /// Waits until the sending direction is over and the peer has ended its own.
+    pub(super) async fn finished(&mut self) {
+        std::future::poll_fn(|cx| self.poll_ready(cx)).await;
+        while self.recv.is_some() {
+            match std::future::poll_fn(|cx| self.poll_receive(cx)).await {
+                Received::Bytes(_) => {
+                    // Data after CLOSE (WebTransport over HTTP/3, "Session Termination").
+                    if let Some(mut recv) = self.recv.take() {
+                        recv.stop_sending(Code::from(HttpCode::H3_MESSAGE_ERROR.into_inner()));
+                    }
+                }
+                Received::Fin | Received::Aborted => {}
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ConnectStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectStream")
+            .field("receiving", &self.recv.is_some())
+            .field("sending", &!matches!(self.send, Sending::Over))
+            .finish_non_exhaustive()
+    }
+}

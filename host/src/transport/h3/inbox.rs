@@ -1,0 +1,182 @@
+//! Where a connection leaves what belongs to a session, until the session's task takes it.
+//!
+//! Both ends hold it; neither waits for the other. Its queues are bounded: a stream too many is handed back, a datagram
+//! too many pushes the oldest out and is counted.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+
+use super::{ready::Token, stream::Arrival};
+
+/// A word from the connection to one of its sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// The connection is being drained.
+    Drain,
+    /// The host ends the session with this code and reason.
+    Close(u32, String),
+    /// The connection is lost; the code is the application's where the peer gave one.
+    Lost(u32, String),
+}
+
+/// What came out of an inbox.
+#[derive(Debug)]
+pub(super) enum Delivery {
+    Notice(Notice),
+    Stream(Arrival),
+    Datagram(Bytes),
+}
+
+/// The inbox of one session.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    token: Arc<Token>,
+    streams_max: usize,
+    datagrams_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    notices: VecDeque<Notice>,
+    streams: VecDeque<Arrival>,
+    datagrams: VecDeque<Bytes>,
+    datagrams_dropped: u64,
+}
+
+impl Inbox {
+    pub(super) fn new(token: Arc<Token>, streams_max: usize, datagrams_max: usize) -> Self {
+        Self {
+            token,
+            streams_max,
+            datagrams_max,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Leaves a stream, or hands it back when the session is over or has as many waiting as it may.
+    pub(super) fn put_stream(&self, stream: Arrival) -> Result<(), Refused> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Refused::Gone(stream));
+        }
+        if state.streams.len() >= self.streams_max {
+            return Err(Refused::Full(stream));
+        }
+        state.streams.push_back(stream);
+        self.token.arm();
+        Ok(())
+    }
+
+    /// Leaves a datagram; the oldest makes room for it.
+    pub(super) fn put_datagram(&self, datagram: Bytes) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        if state.datagrams.len() >= self.datagrams_max {
+            state.datagrams_dropped += 1;
+            if state.datagrams.pop_front().is_none() {
+                return; // a limit of zero
+            }
+        }
+        state.datagrams.push_back(datagram);
+        self.token.arm();
+    }
+
+    /// Leaves a word. There are three kinds and each is left once, so they need no limit.
+    pub(super) fn put_notice(&self, notice: Notice) {
+        let mut state = self.state();
+        if !state.closed && !state.notices.contains(&notice) {
+            state.notices.push_back(notice);
+            self.token.arm();
+        }
+    }
+
+    /// Takes the next thing: words first, then streams and datagrams by turns.
+    pub(super) fn take(&self, datagram_first: bool) -> Option<Delivery> {
+        let mut state = self.state();
+        if let Some(notice) = state.notices.pop_front() {
+            return Some(Delivery::Notice(notice));
+        }
+        if datagram_first && let Some(datagram) = state.datagrams.pop_front() {
+            return Some(Delivery::Datagram(datagram));
+        }
+        if let Some(stream) = state.streams.pop_front() {
+            return Some(Delivery::Stream(stream));
+        }
+        state.datagrams.pop_front().map(Delivery::Datagram)
+    }
+
+    /// Takes nothing more, and gives back the streams that wait.
+    pub(super) fn close(&self) -> VecDeque<Arrival> {
+        let mut state = self.state();
+        state.closed = true;
+        state.datagrams.clear();
+        std::mem::take(&mut state.streams)
+    }
+
+    /// How many datagrams made room for others.
+    pub(super) fn datagrams_dropped(&self) -> u64 {
+        self.state().datagrams_dropped
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a stream was handed back.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The session is over.
+    Gone(Arrival),
+    /// As many streams wait as may.
+    Full(Arrival),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::ready::Ready, *};
+
+    fn inbox(datagrams_max: usize) -> Inbox {
+        Inbox::new(Token::new(0, &Arc::new(Ready::default())), 1, datagrams_max)
+    }
+
+    #[test]
+    fn a_full_inbox_drops_the_oldest_datagram_and_counts_it() {
+        let inbox = inbox(2);
+        for n in 0..5u8 {
+            inbox.put_datagram(Bytes::copy_from_slice(&[n]));
+        }
+        let mut left = Vec::new();
+        while let Some(Delivery::Datagram(datagram)) = inbox.take(true) {
+            left.push(datagram[0]);
+        }
+        assert_eq!((left, inbox.datagrams_dropped()), (vec![3, 4], 3));
+    }
+
+    #[test]
+    fn an_inbox_with_room_for_no_datagram_drops_each_one() {
+        let inbox = inbox(0);
+        inbox.put_datagram(Bytes::from_static(b"a"));
+        assert!(inbox.take(true).is_none());
+        assert_eq!(inbox.datagrams_dropped(), 1);
+    }
+
+    #[test]
+    fn a_notice_comes_before_datagrams_and_only_once() {
+        let inbox = inbox(2);
+        inbox.put_datagram(Bytes::from_static(b"a"));
+        inbox.put_notice(Notice::Drain);
+        inbox.put_notice(Notice::Drain);
+        assert!(matches!(inbox.take(true), Some(Delivery::Notice(Notice::Drain))));
+        assert!(matches!(inbox.take(true), Some(Delivery::Datagram(_))));
+        assert!(inbox.take(true).is_none());
+    }
+}

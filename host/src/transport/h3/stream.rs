@@ -1,0 +1,392 @@
+//! One WebTransport stream over QUIC: what waits to be sent, and what may be read.
+//!
+//! A half never waits. The sending half takes bytes into a buffer of its own and hands them to QUIC when it can; the
+//! receiving half reads only what its session has room for, so that QUIC's flow control holds the rest at the peer.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use wharf_proto::{
+    code::{AppCode, HttpCode},
+    id::StreamId,
+};
+
+use super::{quic_code, ready::Token};
+
+/// The most that one read gives out.
+const READ_MAX: usize = 64 << 10;
+/// Sends smaller than this are gathered, so that a byte at a time does not cost an allocation each.
+const GATHER_BELOW: usize = 1 << 10;
+/// How much is gathered in one piece.
+const GATHER_PIECE: usize = 8 << 10;
+
+/// A stream of the peer's whose header has been read.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) id: StreamId,
+    /// `None` for a unidirectional stream.
+    pub(super) send: Option<quinn::SendStream>,
+    pub(super) recv: quinn::RecvStream,
+    /// What was read beyond the header.
+    pub(super) prefix: Bytes,
+}
+
+impl Arrival {
+    /// Turns the stream away, in both directions.
+    pub(super) fn refuse(mut self, code: HttpCode) {
+        // An error says that the direction is over already.
+        _ = self.recv.stop(quic_code(code));
+        if let Some(mut send) = self.send {
+            _ = send.reset(quic_code(code));
+        }
+    }
+}
+
+/// A direction of a stream, and how it ended.
+#[derive(Debug)]
+pub(super) enum Half<T> {
+    /// The stream has no such direction.
+    Absent,
+    Open(T),
+    Finished,
+    Reset,
+}
+
+impl<T> Half<T> {
+    pub(super) fn is_over(&self) -> bool {
+        !matches!(self, Self::Open(_))
+    }
+}
+
+/// A stream in its session.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: StreamId,
+    pub(super) by_peer: bool,
+    pub(super) send: Half<SendHalf>,
+    pub(super) recv: Half<RecvHalf>,
+    pub(super) token: Arc<Token>,
+    pub(super) waker: Waker,
+}
+
+impl Stream {
+    pub(super) fn new(id: StreamId, by_peer: bool, token: Arc<Token>) -> Self {
+        Self {
+            id,
+            by_peer,
+            send: Half::Absent,
+            recv: Half::Absent,
+            waker: token.clone().into(),
+            token,
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.send.is_over() && self.recv.is_over()
+    }
+
+    /// Gives up both directions because the session is over.
+    pub(super) fn abandon(self, code: HttpCode) {
+        if let Half::Open(mut send) = self.send {
+            send.reset(code);
+        }
+        if let Half::Open(mut recv) = self.recv {
+            recv.stop(code);
+        }
+    }
+}
+
+type StoppedFuture =
+    Pin<Box<dyn Future<Output = Result<Option<quinn::VarInt>, quinn::StoppedError>> + Send + Sync>>;
+
+/// The sending direction.
+pub(super) struct SendHalf {
+    stream: quinn::SendStream,
+    /// The stream header, where this end opened the stream and QUIC has not taken it yet. It counts towards no limit.
+    header: Bytes,
+    queue: VecDeque<Bytes>,
+    /// The end of the queue, where small sends are gathered.
+    tail: BytesMut,
+    queued: usize,
+    fin: bool,
+    /// The size of a send that was refused for want of room.
+    refused: Option<usize>,
+    /// Made when the half first idles: many streams are over before that.
+    stopped: Option<StoppedFuture>,
+}
+
+/// How a sending direction ended by the peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SendEnd {
+    /// The peer stopped reading.
+    Stopped(Option<u32>),
+    /// The connection is lost; its session will be told.
+    Lost,
+}
+
+impl SendHalf {
+    pub(super) fn new(stream: quinn::SendStream, header: Bytes) -> Self {
+        Self {
+            stream,
+            header,
+            queue: VecDeque::new(),
+            tail: BytesMut::new(),
+            queued: 0,
+            fin: false,
+            refused: None,
+            stopped: None,
+        }
+    }
+
+    /// Bytes taken and not yet accepted by QUIC.
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    pub(super) fn has_fin(&self) -> bool {
+        self.fin
+    }
+
+    /// Whether QUIC has everything, the header included.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.queued == 0 && self.header.is_empty()
+    }
+
+    /// Takes bytes, however many.
+    pub(super) fn push(&mut self, data: Bytes) {
+        self.queued += data.len();
+        if data.len() >= GATHER_BELOW {
+            self.seal_tail();
+            self.queue.push_back(data);
+        } else if !data.is_empty() {
+            self.tail.extend_from_slice(&data);
+            if self.tail.len() >= GATHER_PIECE {
+                self.seal_tail();
+            }
+        }
+    }
+
+    /// Marks the end of the data.
+    pub(super) fn push_fin(&mut self) {
+        self.fin = true;
+    }
+
+    /// Notes that a send of that size found no room.
+    pub(super) fn refuse(&mut self, len: usize) {
+        self.refused = Some(len);
+    }
+
+    /// Whether a refused send would be taken now, and half of the buffer is free; says so once.
+    pub(super) fn take_writable(&mut self, stream_max: usize, session_room: usize) -> bool {
+        let Some(len) = self.refused else { return false };
+        let level = match stream_max.checked_sub(len) {
+            Some(room) => room.min(stream_max / 2),
+            None => 0, // larger than the buffer: taken when the buffer is empty
+        };
+        let writable = self.queued <= level && len.min(stream_max) <= session_room;
+        if writable {
+            self.refused = None;
+        }
+        writable
+    }
+
+    /// Hands QUIC some of what waits, at most `credit` bytes of payload (not zero); returns how many those were.
+    /// `Pending` says that QUIC takes no more now, and has the waker.
+    pub(super) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        credit: u64,
+    ) -> Poll<Result<usize, SendEnd>> {
+        while !self.header.is_empty() {
+            ready!(poll_write(&mut self.stream, cx, std::slice::from_mut(&mut self.header)))?;
+        }
+        if self.queued == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        self.seal_tail();
+        let credit = usize::try_from(credit).unwrap_or(usize::MAX);
+        let written = if self.queued <= credit {
+            ready!(poll_write(&mut self.stream, cx, self.queue.make_contiguous()))?
+        } else {
+            ready!(self.poll_write_part(cx, credit))?
+        };
+        while self.queue.front().is_some_and(Bytes::is_empty) {
+            self.queue.pop_front();
+        }
+        self.queued -= written;
+        Poll::Ready(Ok(written))
+    }
+
+    /// Writes from the first piece only, not beyond the session's credit.
+    fn poll_write_part(
+        &mut self,
+        cx: &mut Context<'_>,
+        credit: usize,
+    ) -> Poll<Result<usize, SendEnd>> {
+        let Some(first) = self.queue.front_mut() else {
+            return Poll::Ready(Ok(0));
+        };
+        let mut part = first.split_to(first.len().min(credit));
+        let written = poll_write(&mut self.stream, cx, std::slice::from_mut(&mut part));
+        if !part.is_empty() {
+            self.queue.push_front(part);
+        }
+        written
+    }
+
+    /// Tells QUIC that the data is complete.
+    pub(super) fn finish(&mut self) {
+        // An error says that the peer stopped the stream: nobody is left to be told.
+        _ = self.stream.finish();
+    }
+
+    /// Whether the peer stopped reading. Leaves the waker with QUIC.
+    pub(super) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<SendEnd> {
+        let stopped = self
+            .stopped
+            .get_or_insert_with(|| Box::pin(self.stream.stopped()));
+        match ready!(stopped.as_mut().poll(cx)) {
+            Ok(Some(code)) => Poll::Ready(SendEnd::Stopped(app_code(code))),
+            Ok(None) => Poll::Pending, // finished and acknowledged: over already
+            Err(_) => Poll::Ready(SendEnd::Lost),
+        }
+    }
+
+    /// The one place where a sending direction is given up.
+    pub(super) fn reset(&mut self, code: HttpCode) {
+        _ = self.stream.reset(quic_code(code)); // an error says that it is over already
+    }
+
+    pub(super) fn set_priority(&mut self, priority: i32) {
+        _ = self.stream.set_priority(priority); // likewise
+    }
+
+    fn seal_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.queue.push_back(self.tail.split().freeze());
+        }
+    }
+}
+
+impl fmt::Debug for SendHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendHalf")
+            .field("queued", &self.queued)
+            .field("fin", &self.fin)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The receiving direction.
+#[derive(Debug)]
+pub(super) struct RecvHalf {
+    stream: quinn::RecvStream,
+    /// Found and not given out yet.
+    ahead: Ahead,
+}
+
+/// What a look ahead found.
+#[derive(Debug)]
+enum Ahead {
+    Nothing,
+    /// What came with the header, or was read to see whether FIN follows.
+    Data(Bytes),
+    /// QUIC tells a reset once only.
+    End(Read),
+}
+
+/// What a read found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// Bytes, and whether they are the last.
+    Data(Bytes, bool),
+    /// The peer gave up sending.
+    Reset(Option<u32>),
+    /// The connection is lost; its session will be told.
+    Lost,
+}
+
+impl RecvHalf {
+    pub(super) fn new(stream: quinn::RecvStream, prefix: Bytes) -> Self {
+        let ahead = if prefix.is_empty() {
+            Ahead::Nothing
+        } else {
+            Ahead::Data(prefix)
+        };
+        Self { stream, ahead }
+    }
+
+    /// Reads at most `room` bytes (not zero). FIN is told with the last bytes where QUIC knows of it already.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Read> {
+        let room = room.min(READ_MAX);
+        let mut data = match std::mem::replace(&mut self.ahead, Ahead::Nothing) {
+            Ahead::Data(data) => data,
+            Ahead::End(end) => return Poll::Ready(end),
+            Ahead::Nothing => match ready!(poll_chunk(&mut self.stream, cx, room)) {
+                Ok(Some(data)) => data,
+                Ok(None) => return Poll::Ready(Read::Data(Bytes::new(), true)),
+                Err(end) => return Poll::Ready(end),
+            },
+        };
+        if data.len() > room {
+            self.ahead = Ahead::Data(data.split_off(room));
+            return Poll::Ready(Read::Data(data, false));
+        }
+        // The look ahead tells FIN together with the last bytes, or leaves the waker.
+        self.ahead = match poll_chunk(&mut self.stream, cx, READ_MAX) {
+            Poll::Ready(Ok(None)) => return Poll::Ready(Read::Data(data, true)),
+            Poll::Ready(Ok(Some(next))) => Ahead::Data(next),
+            Poll::Ready(Err(end)) => Ahead::End(end),
+            Poll::Pending => Ahead::Nothing,
+        };
+        Poll::Ready(Read::Data(data, false))
+    }
+
+    /// Whether something was found ahead that no wake-up will announce.
+    pub(super) fn has_ahead(&self) -> bool {
+        !matches!(self.ahead, Ahead::Nothing)
+    }
+
+    /// Gives up receiving.
+    pub(super) fn stop(&mut self, code: HttpCode) {
+        _ = self.stream.stop(quic_code(code)); // an error says that it is over already
+    }
+}
+
+fn poll_write(
+    stream: &mut quinn::SendStream,
+    cx: &mut Context<'_>,
+    chunks: &mut [Bytes],
+) -> Poll<Result<usize, SendEnd>> {
+    // The future holds no state of its own, so a new one for each poll is the same one.
+    match ready!(pin!(stream.write_chunks(chunks)).poll(cx)) {
+        Ok(written) => Poll::Ready(Ok(written.bytes)),
+        Err(quinn::WriteError::Stopped(code)) => Poll::Ready(Err(SendEnd::Stopped(app_code(code)))),
+        Err(_) => Poll::Ready(Err(SendEnd::Lost)),
+    }
+}
+
+fn poll_chunk(
+    stream: &mut quinn::RecvStream,
+    cx: &mut Context<'_>,
+    max: usize,
+) -> Poll<Result<Option<Bytes>, Read>> {
+    match ready!(pin!(stream.read_chunk(max, true)).poll(cx)) {
+        Ok(chunk) => Poll::Ready(Ok(chunk.map(|chunk| chunk.bytes))),
+        Err(quinn::ReadError::Reset(code)) => Poll::Ready(Err(Read::Reset(app_code(code)))),
+        Err(_) => Poll::Ready(Err(Read::Lost)),
+    }
+}
+
+/// The application's code, where the peer's code is one.
+fn app_code(code: quinn::VarInt) -> Option<u32> {
+    let code = wharf_proto::varint::VarInt::try_from(code.into_inner()).ok()?;
+    AppCode::from_http3(HttpCode::from(code)).map(|code| code.0)
+}

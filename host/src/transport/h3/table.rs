@@ -1,0 +1,234 @@
+//! The sessions of one connection, and what arrived for them before they existed.
+//!
+//! The network may deliver a stream or a datagram before the CONNECT request of its session (WebTransport over HTTP/3,
+//! "Buffering Incoming Streams and Datagrams"). A few of each are held for a while; what belongs to a session that is
+//! gone, or was refused, is turned away.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use wharf_proto::{code::HttpCode, id::SessionId};
+
+use super::{
+    inbox::{Inbox, Notice, Refused},
+    stream::Arrival,
+};
+
+/// The session table of one connection.
+#[derive(Debug)]
+pub(super) struct Table {
+    early_streams: usize,
+    early_datagrams: usize,
+    hold: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sessions: BTreeMap<SessionId, Entry>,
+    /// Every stream id of the peer's requests below this one has been seen.
+    seen_below: u64,
+    streams: VecDeque<EarlyStream>,
+    datagrams: VecDeque<(SessionId, Bytes)>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    /// A stream that may become a request.
+    Asked,
+    /// A request for a session that is being decided.
+    Deciding,
+    Live(Arc<Inbox>),
+}
+
+#[derive(Debug)]
+struct EarlyStream {
+    session: SessionId,
+    stream: Arrival,
+    until: Instant,
+}
+
+impl Table {
+    pub(super) fn new(early_streams: usize, early_datagrams: usize, hold: Duration) -> Self {
+        Self {
+            early_streams,
+            early_datagrams,
+            hold,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The peer opened a bidirectional stream, which may turn out to ask for a session.
+    pub(super) fn asked(&self, id: SessionId) {
+        let mut state = self.state();
+        state.seen(u64::from(id));
+        state.sessions.insert(id, Entry::Asked);
+    }
+
+    /// The peer opened a stream that asks for no session.
+    pub(super) fn seen(&self, id: u64) {
+        self.state().seen(id);
+    }
+
+    /// The stream asks for a session. Says whether one more may live beside those that live or may yet.
+    pub(super) fn decide(&self, id: SessionId, most: u32) -> bool {
+        let mut state = self.state();
+        let may = state.count() < most as usize;
+        if may {
+            state.sessions.insert(id, Entry::Deciding);
+        }
+        may
+    }
+
+    /// The session begins: what came early is its first delivery.
+    pub(super) fn begin(&self, id: SessionId, inbox: &Arc<Inbox>) {
+        let mut state = self.state();
+        state.sessions.insert(id, Entry::Live(inbox.clone()));
+        for early in state.take_streams(id) {
+            deliver(inbox, early);
+        }
+        for datagram in state.take_datagrams(id) {
+            inbox.put_datagram(datagram);
+        }
+    }
+
+    /// The stream asked for no session, or was refused one, or its session is over.
+    pub(super) fn end(&self, id: SessionId) {
+        let mut state = self.state();
+        let entry = state.sessions.remove(&id);
+        let mut streams = state.take_streams(id);
+        state.take_datagrams(id);
+        drop(state);
+        if let Some(Entry::Live(inbox)) = entry {
+            streams.extend(inbox.close());
+        }
+        for stream in streams {
+            stream.refuse(HttpCode::WT_SESSION_GONE);
+        }
+    }
+
+    /// How many sessions live, or may yet.
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.state().count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether no session is live and none is being asked for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state().sessions.is_empty()
+    }
+
+    /// Passes a stream on, holds it, or turns it away.
+    pub(super) fn deliver_stream(&self, session: SessionId, stream: Arrival) {
+        let mut state = self.state();
+        state.seen(u64::from(stream.id));
+        let asked = match state.sessions.get(&session) {
+            Some(Entry::Live(inbox)) => return deliver(inbox, stream),
+            Some(Entry::Asked | Entry::Deciding) => true,
+            None => u64::from(session) >= state.seen_below,
+        };
+        if !asked {
+            stream.refuse(HttpCode::WT_SESSION_GONE);
+        } else if state.streams.len() >= self.early_streams {
+            stream.refuse(HttpCode::WT_BUFFERED_STREAM_REJECTED);
+        } else {
+            let until = Instant::now() + self.hold;
+            state.streams.push_back(EarlyStream {
+                session,
+                stream,
+                until,
+            });
+        }
+    }
+
+    /// Passes a datagram on, holds it, or drops it.
+    pub(super) fn deliver_datagram(&self, session: SessionId, datagram: Bytes) {
+        let mut state = self.state();
+        match state.sessions.get(&session) {
+            Some(Entry::Live(inbox)) => return inbox.put_datagram(datagram),
+            Some(Entry::Asked | Entry::Deciding) => {}
+            None if u64::from(session) >= state.seen_below => {}
+            None => return,
+        }
+        if state.datagrams.len() >= self.early_datagrams && state.datagrams.pop_front().is_none() {
+            return; // a limit of zero
+        }
+        state.datagrams.push_back((session, datagram));
+    }
+
+    /// When the next early stream has been held long enough.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.state().streams.front().map(|early| early.until)
+    }
+
+    /// Turns away what has been held long enough.
+    pub(super) fn expire(&self, now: Instant) {
+        let mut state = self.state();
+        while state.streams.front().is_some_and(|early| early.until <= now) {
+            if let Some(early) = state.streams.pop_front() {
+                early.stream.refuse(HttpCode::WT_BUFFERED_STREAM_REJECTED);
+            }
+        }
+    }
+
+    /// Gives every live session a word.
+    pub(super) fn notify(&self, notice: &Notice) {
+        for entry in self.state().sessions.values() {
+            if let Entry::Live(inbox) = entry {
+                inbox.put_notice(notice.clone());
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn count(&self) -> usize {
+        let counts = |entry: &&Entry| matches!(entry, Entry::Deciding | Entry::Live(_));
+        self.sessions.values().filter(counts).count()
+    }
+
+    fn seen(&mut self, id: u64) {
+        if SessionId::try_from(id).is_ok() {
+            self.seen_below = self.seen_below.max(id + 4);
+        }
+    }
+
+    fn take_streams(&mut self, id: SessionId) -> Vec<Arrival> {
+        let mut taken = Vec::new();
+        for early in std::mem::take(&mut self.streams) {
+            if early.session == id {
+                taken.push(early.stream);
+            } else {
+                self.streams.push_back(early);
+            }
+        }
+        taken
+    }
+
+    fn take_datagrams(&mut self, id: SessionId) -> Vec<Bytes> {
+        let mut taken = Vec::new();
+        self.datagrams.retain(|(session, datagram)| {
+            if *session == id {
+                taken.push(datagram.clone());
+            }
+            *session != id
+        });
+        taken
+    }
+}
+
+fn deliver(inbox: &Inbox, stream: Arrival) {
+    match inbox.put_stream(stream) {
+        Ok(()) => {}
+        Err(Refused::Gone(stream)) => stream.refuse(HttpCode::WT_SESSION_GONE),
+        Err(Refused::Full(stream)) => stream.refuse(HttpCode::WT_BUFFERED_STREAM_REJECTED),
+    }
+}

@@ -1,0 +1,474 @@
+//! The QUIC connection as `h3` sees it: without WebTransport streams, with our SETTINGS, behind the frame filter.
+//!
+//! `h3` asks for its streams through traits; implementing them over raw QUIC streams lets it do HTTP (requests,
+//! responses, GOAWAY) while everything it cannot carry stays below it. What the filter keeps from `h3`, the peer's
+//! SETTINGS and the true `:protocol`, is left in [`Notes`].
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    future::Future,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use h3::quic::{self, ConnectionErrorIncoming, SendStreamUnframed, StreamErrorIncoming, WriteBuf};
+use tokio::sync::{mpsc, watch};
+use wharf_proto::{code::Violation, varint::VarInt};
+
+use super::{filter::Filter, quic_code, settings::PeerSettings};
+
+/// What is learnt below `h3` and used above it.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// The peer's SETTINGS, once they came.
+    pub(super) settings: watch::Sender<Option<PeerSettings>>,
+    requests: Mutex<HashMap<u64, RequestNote>>,
+}
+
+/// What is known of one request stream besides what `h3` tells.
+#[derive(Default)]
+pub(super) struct RequestNote {
+    /// The true `:protocol`, where `h3` was shown another.
+    pub(super) token: Option<String>,
+    /// Ends when the peer stops reading the stream, or the stream is over.
+    pub(super) stopped: Option<Stopped>,
+}
+
+/// See [`RequestNote::stopped`].
+pub(super) type Stopped = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
+impl fmt::Debug for RequestNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestNote").field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+impl Notes {
+    /// Takes what is known of the request on that stream. Each request is taken once, whatever becomes of it.
+    pub(super) fn take_request(&self, stream: u64) -> RequestNote {
+        self.requests().remove(&stream).unwrap_or_default()
+    }
+
+    fn requests(&self) -> std::sync::MutexGuard<'_, HashMap<u64, RequestNote>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A receiving stream of `h3`'s.
+pub(super) struct RecvSide {
+    stream: quinn::RecvStream,
+    conn: quinn::Connection,
+    /// Ready for `h3`.
+    out: VecDeque<Bytes>,
+    /// `None` on the QPACK streams, which carry no frames.
+    filter: Option<Filter>,
+    notes: Arc<Notes>,
+}
+
+impl RecvSide {
+    /// `head` is what was read to classify the stream; its first `raw` bytes, the stream type, are no frames.
+    pub(super) fn new(
+        stream: quinn::RecvStream,
+        conn: quinn::Connection,
+        mut head: Bytes,
+        raw: usize,
+        filter: Option<Filter>,
+        notes: Arc<Notes>,
+    ) -> Result<Self, Violation> {
+        let mut recv = Self {
+            stream,
+            conn,
+            out: VecDeque::new(),
+            filter,
+            notes,
+        };
+        let kind = head.split_to(raw.min(head.len()));
+        recv.pass(kind);
+        recv.admit(head)?;
+        Ok(recv)
+    }
+
+    fn pass(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.out.push_back(bytes);
+        }
+    }
+
+    fn admit(&mut self, bytes: Bytes) -> Result<(), Violation> {
+        let Some(filter) = &mut self.filter else {
+            self.pass(bytes);
+            return Ok(());
+        };
+        filter.push(bytes, &mut self.out)?;
+        if let Some(settings) = filter.take_settings() {
+            self.notes.settings.send_replace(Some(settings));
+        }
+        if let Some(token) = filter.take_token() {
+            let stream = self.stream.id().into();
+            self.notes.requests().entry(stream).or_default().token = Some(token);
+        }
+        Ok(())
+    }
+
+    fn violated(&self, violation: Violation) -> StreamErrorIncoming {
+        self.conn.close(quic_code(violation.code), violation.reason.as_bytes());
+        StreamErrorIncoming::ConnectionErrorIncoming {
+            connection_error: ConnectionErrorIncoming::Undefined(Arc::new(violation)),
+        }
+    }
+}
+
+impl quic::RecvStream for RecvSide {
+    type Buf = Bytes;
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        loop {
+            if let Some(bytes) = self.out.pop_front() {
+                return Poll::Ready(Ok(Some(bytes)));
+            }
+            // The future holds no state of its own, so a new one for each poll is the same one.
+            let chunk = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx)).map_err(read_error)?;
+            let admitted = match chunk {
+                Some(chunk) => self.admit(chunk.bytes),
+                None => match self.filter.as_ref().map_or(Ok(()), Filter::finish) {
+                    Ok(()) => return Poll::Ready(Ok(None)),
+                    Err(violation) => Err(violation),
+                },
+            };
+            admitted.map_err(|violation| self.violated(violation))?;
+        }
+    }
+
+    fn stop_sending(&mut self, code: u64) {
+        _ = self.stream.stop(quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX));
+    }
+
+    fn recv_id(&self) -> quic::StreamId {
+        stream_id(self.stream.id())
+    }
+}
+
+impl Drop for RecvSide {
+    fn drop(&mut self) {
+        // A request that nobody resolved leaves its note behind.
+        self.notes.take_request(self.stream.id().into());
+    }
+}
+
+/// A sending stream of `h3`'s.
+pub(super) struct SendSide {
+    out: Out,
+    pending: Option<WriteBuf<Bytes>>,
+    /// Written before `pending`.
+    raw: Bytes,
+    /// Our SETTINGS, on the control stream until `h3` has sent its own.
+    settings: Option<Bytes>,
+}
+
+enum Out {
+    /// The answering half of a peer's stream.
+    Peer(quinn::SendStream),
+    /// A stream that `h3` opened.
+    Own(h3_quinn::SendStream<Bytes>),
+}
+
+impl SendSide {
+    fn new(out: Out, settings: Option<Bytes>) -> Self {
+        Self {
+            out,
+            pending: None,
+            raw: Bytes::new(),
+            settings,
+        }
+    }
+}
+
+impl quic::SendStream<Bytes> for SendSide {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        loop {
+            let chunk = if !self.raw.is_empty() {
+                &self.raw[..]
+            } else if let Some(pending) = &self.pending {
+                pending.chunk()
+            } else {
+                return Poll::Ready(Ok(()));
+            };
+            if chunk.is_empty() {
+                self.pending = None;
+                continue;
+            }
+            let written = match &mut self.out {
+                Out::Peer(stream) => ready!(Pin::new(stream).poll_write(cx, chunk)).map_err(write_error)?,
+                Out::Own(stream) => ready!(stream.poll_send(cx, &mut &*chunk))?,
+            };
+            if !self.raw.is_empty() {
+                self.raw.advance(written);
+            } else if let Some(pending) = &mut self.pending {
+                pending.advance(written);
+            }
+        }
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        let mut data: WriteBuf<Bytes> = data.into();
+        if let Some(settings) = self.settings.take() {
+            let theirs = data.copy_to_bytes(data.remaining());
+            self.raw = replace_settings(&theirs, &settings).ok_or_else(|| {
+                StreamErrorIncoming::ConnectionErrorIncoming {
+                    connection_error: ConnectionErrorIncoming::InternalError(
+                        "h3 began its control stream with something other than SETTINGS".to_owned(),
+                    ),
+                }
+            })?;
+        } else {
+            self.pending = Some(data);
+        }
+        Ok(())
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        match &mut self.out {
+            // An error says that the peer stopped the stream: nobody is left to be told.
+            Out::Peer(stream) => Poll::Ready(stream.finish().or(Ok(()))),
+            Out::Own(stream) => stream.poll_finish(cx),
+        }
+    }
+
+    fn reset(&mut self, code: u64) {
+        match &mut self.out {
+            Out::Peer(stream) => {
+                _ = stream.reset(quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX));
+            }
+            Out::Own(stream) => stream.reset(code),
+        }
+    }
+
+    fn send_id(&self) -> quic::StreamId {
+        match &self.out {
+            Out::Peer(stream) => stream_id(stream.id()),
+            Out::Own(stream) => stream.send_id(),
+        }
+    }
+}
+
+/// The control stream's first bytes as `h3` wrote them, with our SETTINGS in place of its own.
+fn replace_settings(theirs: &[u8], settings: &[u8]) -> Option<Bytes> {
+    const CONTROL: u8 = 0x00;
+    const SETTINGS: u8 = 0x04;
+    let frame = theirs.strip_prefix(&[CONTROL, SETTINGS])?;
+    let (length, used) = VarInt::decode(frame)?;
+    let payload = frame.get(used..)?;
+    let rest = payload.get(usize::try_from(length.into_inner()).ok()?..)?;
+    let mut ours = BytesMut::with_capacity(2 + VarInt::MAX_SIZE + settings.len() + rest.len());
+    ours.put_slice(&[CONTROL, SETTINGS]);
+    VarInt::try_from(settings.len() as u64).ok()?.encode(&mut ours);
+    ours.put_slice(settings);
+    ours.put_slice(rest);
+    Some(ours.freeze())
+}
+
+/// A request stream.
+pub(super) struct Bidi {
+    send: SendSide,
+    recv: RecvSide,
+}
+
+impl Bidi {
+    pub(super) fn new(send: quinn::SendStream, recv: RecvSide) -> Self {
+        let stopped = send.stopped();
+        recv.notes.requests().entry(send.id().into()).or_default().stopped = Some(Box::pin(async move {
+            _ = stopped.await;
+        }));
+        Self {
+            send: SendSide::new(Out::Peer(send), None),
+            recv,
+        }
+    }
+}
+
+impl quic::SendStream<Bytes> for Bidi {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_ready(cx)
+    }
+
+    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+        self.send.send_data(data)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        self.send.poll_finish(cx)
+    }
+
+    fn reset(&mut self, code: u64) {
+        self.send.reset(code);
+    }
+
+    fn send_id(&self) -> quic::StreamId {
+        self.send.send_id()
+    }
+}
+
+impl quic::RecvStream for Bidi {
+    type Buf = Bytes;
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        self.recv.poll_data(cx)
+    }
+
+    fn stop_sending(&mut self, code: u64) {
+        self.recv.stop_sending(code);
+    }
+
+    fn recv_id(&self) -> quic::StreamId {
+        self.recv.recv_id()
+    }
+}
+
+impl quic::BidiStream<Bytes> for Bidi {
+    type SendStream = SendSide;
+    type RecvStream = RecvSide;
+
+    fn split(self) -> (SendSide, RecvSide) {
+        (self.send, self.recv)
+    }
+}
+
+/// The connection.
+pub(super) struct Tap {
+    conn: h3_quinn::Connection,
+    /// Goes out on the first stream that `h3` opens.
+    settings: Option<Bytes>,
+    uni: mpsc::Receiver<RecvSide>,
+    bidi: mpsc::Receiver<Bidi>,
+}
+
+impl Tap {
+    pub(super) fn new(
+        conn: quinn::Connection,
+        settings: Bytes,
+        uni: mpsc::Receiver<RecvSide>,
+        bidi: mpsc::Receiver<Bidi>,
+    ) -> Self {
+        Self {
+            conn: h3_quinn::Connection::new(conn),
+            settings: Some(settings),
+            uni,
+            bidi,
+        }
+    }
+}
+
+impl quic::OpenStreams<Bytes> for Tap {
+    type BidiStream = Bidi;
+    type SendStream = SendSide;
+
+    fn poll_open_bidi(&mut self, _: &mut Context<'_>) -> Poll<Result<Bidi, StreamErrorIncoming>> {
+        Poll::Ready(Err(no_requests()))
+    }
+
+    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<SendSide, StreamErrorIncoming>> {
+        let stream = ready!(<h3_quinn::Connection as quic::OpenStreams<Bytes>>::poll_open_send(
+            &mut self.conn,
+            cx
+        ))?;
+        Poll::Ready(Ok(SendSide::new(Out::Own(stream), self.settings.take())))
+    }
+
+    fn close(&mut self, code: h3::error::Code, reason: &[u8]) {
+        <h3_quinn::Connection as quic::OpenStreams<Bytes>>::close(&mut self.conn, code, reason);
+    }
+}
+
+impl quic::Connection<Bytes> for Tap {
+    type RecvStream = RecvSide;
+    type OpenStreams = NoStreams;
+
+    fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<RecvSide, ConnectionErrorIncoming>> {
+        self.uni.poll_recv(cx).map(|stream| stream.ok_or_else(classifier_gone))
+    }
+
+    fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bidi, ConnectionErrorIncoming>> {
+        self.bidi.poll_recv(cx).map(|stream| stream.ok_or_else(classifier_gone))
+    }
+
+    fn opener(&self) -> NoStreams {
+        NoStreams
+    }
+}
+
+/// `h3` asks for an opener that a server has no use for.
+pub(super) struct NoStreams;
+
+impl quic::OpenStreams<Bytes> for NoStreams {
+    type BidiStream = Bidi;
+    type SendStream = SendSide;
+
+    fn poll_open_bidi(&mut self, _: &mut Context<'_>) -> Poll<Result<Bidi, StreamErrorIncoming>> {
+        Poll::Ready(Err(no_requests()))
+    }
+
+    fn poll_open_send(&mut self, _: &mut Context<'_>) -> Poll<Result<SendSide, StreamErrorIncoming>> {
+        Poll::Ready(Err(no_requests()))
+    }
+
+    fn close(&mut self, _: h3::error::Code, _: &[u8]) {}
+}
+
+fn no_requests() -> StreamErrorIncoming {
+    StreamErrorIncoming::Unknown("an HTTP/3 server opens no requests".into())
+}
+
+/// The classifier ends when the connection is lost.
+fn classifier_gone() -> ConnectionErrorIncoming {
+    ConnectionErrorIncoming::Undefined(Arc::new(quinn::ConnectionError::LocallyClosed))
+}
+
+fn stream_id(id: quinn::StreamId) -> quic::StreamId {
+    quic::StreamId::try_from(u64::from(id)).expect("QUIC's stream ids are those of HTTP/3")
+}
+
+fn connection_error(error: quinn::ConnectionError) -> ConnectionErrorIncoming {
+    match error {
+        quinn::ConnectionError::ApplicationClosed(close) => ConnectionErrorIncoming::ApplicationClose {
+            error_code: close.error_code.into_inner(),
+        },
+        quinn::ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
+        other @ (quinn::ConnectionError::VersionMismatch
+        | quinn::ConnectionError::TransportError(_)
+        | quinn::ConnectionError::ConnectionClosed(_)
+        | quinn::ConnectionError::Reset
+        | quinn::ConnectionError::LocallyClosed
+        | quinn::ConnectionError::CidsExhausted) => ConnectionErrorIncoming::Undefined(Arc::new(other)),
+    }
+}
+
+fn read_error(error: quinn::ReadError) -> StreamErrorIncoming {
+    match error {
+        quinn::ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated {
+            error_code: code.into_inner(),
+        },
+        quinn::ReadError::ConnectionLost(error) => StreamErrorIncoming::ConnectionErrorIncoming {
+            connection_error: connection_error(error),
+        },
+        other @ (quinn::ReadError::ClosedStream
+        | quinn::ReadError::IllegalOrderedRead
+        | quinn::ReadError::ZeroRttRejected) => StreamErrorIncoming::Unknown(Box::new(other)),
+    }
+}
+
+fn write_error(error: quinn::WriteError) -> StreamErrorIncoming {
+    match error {
+        quinn::WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated {
+            error_code: code.into_inner(),
+        },
+        quinn::WriteError::ConnectionLost(error) => StreamErrorIncoming::ConnectionErrorIncoming {
+            connection_error: connection_error(error),
+        },
+        other @ (quinn::WriteError::ClosedStream | quinn::WriteError::ZeroRttRejected) => {
+            StreamErrorIncoming::Unknown(Box::new(other))
+        }
+    }
+}

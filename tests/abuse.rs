@@ -1,0 +1,123 @@
+//! Peers that send what no honest client sends: each costs a little memory and its own connection.
+
+use crate::{
+    harness::{TestServer, within},
+    raw::{Raw, connect_fields, field_section, frame, put},
+};
+
+const H3_EXCESSIVE_LOAD: u64 = 0x107;
+const H3_FRAME_ERROR: u64 = 0x106;
+const H3_ID_ERROR: u64 = 0x108;
+const H3_DATAGRAM_ERROR: u64 = 0x33;
+
+/// A frame header that announces 100 MiB.
+fn huge(kind: u64) -> Vec<u8> {
+    let mut header = Vec::new();
+    put(&mut header, kind);
+    put(&mut header, 100 << 20);
+    header
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_of_100_mib_costs_its_connection_and_nothing_else() {
+    let server = TestServer::start().await;
+    for kind in [0x01, 0x21 + 0x1f * 7] {
+        let raw = Raw::connect(&server).await;
+        let (mut send, _recv) = raw.conn.open_bi().await.unwrap();
+        send.write_all(&huge(kind)).await.unwrap();
+        let sent = within("the connection to refuse it", async {
+            let piece = vec![0; 64 << 10];
+            let mut sent = 0;
+            while sent < 100 << 20 && send.write_all(&piece).await.is_ok() {
+                sent += piece.len();
+            }
+            sent
+        })
+        .await;
+        assert_eq!(raw.closed_with().await, H3_EXCESSIVE_LOAD, "frame type {kind:#x}");
+        assert!(sent < 8 << 20, "{sent} bytes were taken of frame type {kind:#x}");
+    }
+    let raw = Raw::connect(&server).await;
+    raw.expect_echo(raw.session("/plain").await.id, b"others go on").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_stream_header_stops_no_other_stream() {
+    let server = TestServer::start().await;
+    let raw = Raw::connect(&server).await;
+    let session = raw.session("/plain").await;
+    let mut stalled = Vec::new();
+    for first in [0x40, 0x41] {
+        let (mut send, recv) = raw.conn.open_bi().await.unwrap();
+        send.write_all(&[first]).await.unwrap();
+        let mut uni = raw.conn.open_uni().await.unwrap();
+        uni.write_all(&[first]).await.unwrap();
+        stalled.push((send, recv, uni));
+    }
+    for _ in 0..10 {
+        raw.expect_echo(session.id, b"passes by").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_header_that_never_comes_is_given_up() {
+    let server = TestServer::with(|config| {
+        config.transport.setup_timeout = std::time::Duration::from_millis(100);
+    })
+    .await;
+    let raw = Raw::connect(&server).await;
+    let mut uni = raw.conn.open_uni().await.unwrap();
+    uni.write_all(&[0x40]).await.unwrap();
+    within("the stop", uni.stopped()).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_in_single_bytes_is_a_header() {
+    let server = TestServer::start().await;
+    let raw = Raw::connect(&server).await;
+    let (mut send, mut recv) = raw.conn.open_bi().await.unwrap();
+    for byte in frame(1, &field_section(&connect_fields("/plain", "webtransport-h3"))) {
+        send.write_all(&[byte]).await.unwrap();
+    }
+    assert_eq!(within("the response", crate::raw::read_status(&mut recv)).await, 200);
+    raw.expect_echo(send.id().into(), b"whole").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_that_no_session_can_have_close_the_connection() {
+    let server = TestServer::start().await;
+    let raw = Raw::connect(&server).await;
+    raw.open_uni(3).await;
+    assert_eq!(raw.closed_with().await, H3_ID_ERROR);
+    let raw = Raw::connect(&server).await;
+    raw.conn.send_datagram(b"\xff\xff\xff\xff\xff\xff\xff\xffx".as_slice().into()).unwrap();
+    assert_eq!(raw.closed_with().await, H3_DATAGRAM_ERROR);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webtransport_signal_inside_a_request_closes_the_connection() {
+    let server = TestServer::start().await;
+    let raw = Raw::connect(&server).await;
+    let mut session = raw.session("/plain").await;
+    session.send.write_all(&crate::raw::header(0x41, session.id)).await.unwrap();
+    assert_eq!(raw.closed_with().await, H3_FRAME_ERROR);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn greased_frames_streams_settings_and_capsules_are_passed_over() {
+    let server = TestServer::start().await;
+    let settings = [crate::raw::NEWEST, &[(0x21 + 0x1f * 3, 77)]].concat();
+    let raw = Raw::connect_to(server.address, &settings).await;
+    let mut uni = raw.conn.open_uni().await.unwrap();
+    let mut grease = Vec::new();
+    put(&mut grease, 0x21 + 0x1f * 5);
+    uni.write_all(&grease).await.unwrap();
+    let mut session = raw.session("/plain").await;
+    session.send.write_all(&frame(0x21 + 0x1f * 9, b"frame")).await.unwrap();
+    let mut capsule = Vec::new();
+    put(&mut capsule, 0x17 + 0x29 * 1_000_003);
+    put(&mut capsule, 100_000);
+    capsule.extend(vec![0; 100_000]);
+    session.send.write_all(&frame(0, &capsule)).await.unwrap();
+    raw.expect_echo(session.id, b"passed over").await;
+}

@@ -1,0 +1,114 @@
+//! Peers that read slowly, or not at all: what waits for them is bounded, and nothing is lost.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    binary::Wharf,
+    harness::{Log, TestServer, path, root, within},
+};
+
+const PIECE: usize = 64 << 10;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_echo_of_256_mib_that_is_not_read_costs_bounded_memory_and_loses_no_byte() {
+    const TOTAL: usize = 256 << 20;
+    let wharf = Wharf::run(&root().join("guests/echo")).await;
+    let session = wharf.connect("/").await;
+    let (mut send, mut recv) = session.open_bi().await.unwrap();
+    let before = wharf.resident_kib();
+    let mut sent = Sha256::new();
+    let mut size = 0;
+    // Writes until nothing is taken for a while: everybody's buffers are full then. A write that does not return has
+    // taken nothing.
+    let piece = |at: usize| -> Vec<u8> { (at..TOTAL.min(at + PIECE)).map(|n| (n / 251) as u8).collect() };
+    loop {
+        let next = piece(size);
+        let Ok(taken) = tokio::time::timeout(Duration::from_secs(2), send.write(&next)).await else {
+            break;
+        };
+        let taken = taken.unwrap();
+        sent.update(&next[..taken]);
+        size += taken;
+        assert!(size < TOTAL, "256 MiB were taken and none of it was read");
+    }
+    let grown = wharf.resident_kib().saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KiB more after {size} bytes");
+    let sending = tokio::spawn(async move {
+        while size < TOTAL {
+            let next = piece(size);
+            let taken = send.write(&next).await.unwrap();
+            sent.update(&next[..taken]);
+            size += taken;
+        }
+        send.finish().unwrap();
+        sent.finalize()
+    });
+    let mut received = Sha256::new();
+    while let Some(chunk) = within("more of the echo", recv.read_chunk(PIECE, true)).await.unwrap() {
+        received.update(&chunk.bytes);
+    }
+    assert_eq!(received.finalize(), sending.await.unwrap());
+    let grown = wharf.resident_kib().saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KiB more after all of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_gets_every_byte_and_other_streams_go_on() {
+    let server = TestServer::start().await;
+    let session = server.connect("/plain").await;
+    let (mut send, mut recv) = session.open_bi().await.unwrap();
+    let sending = tokio::spawn(async move {
+        let mut hash = Sha256::new();
+        for n in 0..256_u32 {
+            let piece = Bytes::from(vec![n as u8; PIECE]);
+            hash.update(&piece);
+            send.write_chunk(piece).await.unwrap();
+        }
+        send.finish().unwrap();
+        hash.finalize()
+    });
+    let mut hash = Sha256::new();
+    let mut size = 0;
+    while let Some(chunk) = within("more of the echo", recv.read_chunk(PIECE, true)).await.unwrap() {
+        size += chunk.bytes.len();
+        hash.update(&chunk.bytes);
+        if size % (1 << 20) < chunk.bytes.len() {
+            let (mut send, mut recv) = session.open_bi().await.unwrap();
+            send.write_all(b"meanwhile").await.unwrap();
+            send.finish().unwrap();
+            assert_eq!(within("another stream", recv.read_to_end(99)).await.unwrap(), b"meanwhile");
+        }
+    }
+    assert_eq!(size, 16 << 20);
+    assert_eq!(hash.finalize(), sending.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_floods_is_told_when_there_is_room_and_loses_nothing() {
+    let server = TestServer::start().await;
+    let path = format!("{}?bytes=20000000", path("flood"));
+    let session = server.connect(&path).await;
+    let (mut send, mut recv) = session.open_bi().await.unwrap();
+    send.write_all(b"go").await.unwrap();
+    send.finish().unwrap();
+    Log::line(&path, "would-block").await;
+    let received = within("the flood", recv.read_to_end(30_000_000)).await.unwrap();
+    assert_eq!(received.len(), 20_000_000);
+    Log::line(&path, "writable").await;
+    let count = |start: &str| Log::of(&path).iter().filter(|line| line.starts_with(start)).count();
+    assert_eq!(count("writable"), count("would-block"), "each refusal is followed by one word of room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_larger_than_the_buffer_is_taken_when_the_buffer_is_empty() {
+    let server = TestServer::start().await;
+    let path = format!("{}?bytes=3000000", path("big"));
+    let session = server.connect(&path).await;
+    let (mut send, mut recv) = session.open_bi().await.unwrap();
+    send.write_all(b"go").await.unwrap();
+    send.finish().unwrap();
+    assert_eq!(within("the answer", recv.read_to_end(4_000_000)).await.unwrap().len(), 3_000_000);
+}
