@@ -9,14 +9,14 @@ use std::{
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStdout, Command},
 };
 use web_transport_quinn::{ClientBuilder, Session};
 
 use crate::harness::{root, within};
 
 /// The program, built if it is not.
-pub fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let output = std::process::Command::new(env!("CARGO"))
@@ -36,21 +36,33 @@ pub fn program() -> PathBuf {
     PROGRAM.get_or_init(build).clone()
 }
 
+type Lines = tokio::io::Lines<BufReader<ChildStdout>>;
+
+/// What stands behind a word in the next line that has it.
+async fn told(lines: &mut Lines, word: &str) -> String {
+    loop {
+        let line = within(word, lines.next_line()).await.unwrap().unwrap();
+        if let Some((_, value)) = line.split_once(&format!("{word} ")) {
+            return value.trim().to_owned();
+        }
+    }
+}
+
 /// `wharf run`, ready to serve. Killed when dropped.
-pub struct Wharf {
-    pub page: String,
-    pub session: String,
-    pub hash: String,
+pub(crate) struct Wharf {
+    pub(crate) page: String,
+    pub(crate) session: String,
+    pub(crate) hash: String,
     child: Child,
 }
 
 impl Wharf {
     /// Runs a component, or a crate's folder, on free ports.
-    pub async fn run(handler: &Path) -> Self {
+    pub(crate) async fn run(handler: &Path) -> Self {
         Self::run_with(handler, &[]).await
     }
 
-    pub async fn run_with(handler: &Path, more: &[&str]) -> Self {
+    pub(crate) async fn run_with(handler: &Path, more: &[&str]) -> Self {
         let mut child = Command::new(program())
             .arg("run")
             .arg(handler)
@@ -61,27 +73,19 @@ impl Wharf {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut told = |name: &'static str| {
-            let lines = &mut lines;
-            async move {
-                loop {
-                    let line = within(name, lines.next_line()).await.unwrap().unwrap();
-                    if let Some(value) = line.trim_start().strip_prefix(name) {
-                        return value.trim().to_owned();
-                    }
-                }
-            }
-        };
+        let page = told(&mut lines, "page").await;
+        let session = told(&mut lines, "session").await;
+        let hash = told(&mut lines, "sha-256").await;
         Self {
-            page: told("page").await,
-            session: told("session").await,
-            hash: told("hash").await.strip_prefix("sha-256 ").unwrap().to_owned(),
+            page,
+            session,
+            hash,
             child,
         }
     }
 
     /// A session to that path.
-    pub async fn connect(&self, path: &str) -> Session {
+    pub(crate) async fn connect(&self, path: &str) -> Session {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let hash = STANDARD.decode(&self.hash).unwrap();
         let client = ClientBuilder::new().with_server_certificate_hashes(vec![hash]).unwrap();
@@ -90,7 +94,7 @@ impl Wharf {
     }
 
     /// The resident memory of the program.
-    pub fn resident_kib(&self) -> usize {
+    pub(crate) fn resident_kib(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()

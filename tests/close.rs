@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use web_transport_quinn::{Session, SessionError, WebTransportError};
 
-use crate::harness::{Log, TestServer, path, within};
+use crate::{
+    harness::{Log, Relay, TestServer, path, within},
+    raw::{NEWEST, Raw},
+};
 
 async fn closed_by_server(session: &Session) -> (u32, String) {
     match within("the close", session.closed()).await {
@@ -102,10 +105,11 @@ async fn a_client_that_vanishes_is_noticed_within_the_idle_timeout() {
     })
     .await;
     let path = path("report");
-    let vanished = crate::raw::Raw::connect(&server).await;
-    vanished.session(&path).await;
+    let relay = Relay::to(server.address).await;
+    let vanished = Raw::connect_to(relay.address, NEWEST).await;
+    let _session = vanished.session(&path).await;
     Log::line(&path, "constructed").await;
-    vanished.vanish();
+    relay.cut();
     let line = Log::line(&path, "closed").await;
     assert!(line.starts_with("closed 0 peer unclean"), "{line}");
     server.no_instances().await;

@@ -33,7 +33,7 @@ async fn a_datagram_larger_than_the_path_carries_is_refused_to_the_handler() {
     let server = TestServer::start().await;
     let path = path("errors");
     let session = server.connect(&path).await;
-    let (mut send, _recv) = session.open_bi().await.unwrap();
+    let mut send = session.open_uni().await.unwrap();
     send.write_all(b"x").await.unwrap();
-    Log::line(&path, "error send-datagram too-large").await;
+    Log::line(&path, "error datagram-too-large too-large").await;
 }

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    net::UdpSocket,
+    sync::{oneshot, watch},
+};
 use tracing_subscriber::{Layer, layer::SubscriberExt as _};
 use web_transport_quinn::{Client, ClientBuilder, Session};
 use wharf::{
@@ -21,10 +24,10 @@ use wharf::{
 };
 
 /// What no wait in a test may exceed: a failure then, not a hang.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A guest's component, built once for all tests.
-pub fn guest(name: &str) -> PathBuf {
+pub(crate) fn guest(name: &str) -> PathBuf {
     static BUILT: LazyLock<Mutex<HashMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
     let mut built = BUILT.lock().unwrap();
     let build = || wharf::guest::build(&root().join("guests").join(name), |_| {}).unwrap();
@@ -32,33 +35,33 @@ pub fn guest(name: &str) -> PathBuf {
 }
 
 /// The repository.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// A path below which no other test has sessions: `/NAME/N`.
-pub fn path(name: &str) -> String {
+pub(crate) fn path(name: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("/{name}/{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A running server. Dropping it ends everything at once.
-pub struct TestServer {
-    pub address: SocketAddr,
-    pub hash: [u8; 32],
-    pub handle: Handle,
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    pub(crate) hash: [u8; 32],
+    pub(crate) handle: Handle,
     stop: Option<oneshot::Sender<()>>,
     running: tokio::task::JoinHandle<()>,
 }
 
 impl TestServer {
     /// A server with the defaults: `faults` serves every path but those of `echo` and `admission`.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
     /// A server whose configuration was changed.
-    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         Log::install();
         let route = |path: &str, guest_name: &str| Route {
             name: guest_name.to_owned(),
@@ -91,29 +94,29 @@ impl TestServer {
     }
 
     /// A client that trusts this server.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         ClientBuilder::new().with_server_certificate_hashes(vec![self.hash.to_vec()]).unwrap()
     }
 
     /// A session to that path.
-    pub async fn connect(&self, path: &str) -> Session {
+    pub(crate) async fn connect(&self, path: &str) -> Session {
         self.try_connect(path).await.unwrap()
     }
 
-    pub async fn try_connect(&self, path: &str) -> Result<Session, web_transport_quinn::ClientError> {
+    pub(crate) async fn try_connect(&self, path: &str) -> Result<Session, web_transport_quinn::ClientError> {
         let url = url::Url::parse(&format!("https://{}{path}", self.address)).unwrap();
         tokio::time::timeout(PATIENCE, self.client().connect(url)).await.unwrap()
     }
 
     /// Asks the server to stop, and waits until it has.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.take().unwrap().send(()).unwrap();
         (&mut self.running).await.unwrap();
     }
 
     /// Waits until no instance lives. There is no event for that, so it looks again whenever a guest's line comes, or
     /// a little later.
-    pub async fn no_instances(&self) {
+    pub(crate) async fn no_instances(&self) {
         eventually("instances to end", || self.handle.instances() == 0 && self.handle.sessions() == 0).await;
     }
 }
@@ -124,8 +127,46 @@ impl Drop for TestServer {
     }
 }
 
+/// A path of the network between one client and the server, which can be cut without a word to either.
+pub(crate) struct Relay {
+    pub(crate) address: SocketAddr,
+    forwarding: tokio::task::JoinHandle<()>,
+}
+
+impl Relay {
+    pub(crate) async fn to(server: SocketAddr) -> Self {
+        let near = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let far = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        far.connect(server).await.unwrap();
+        let address = near.local_addr().unwrap();
+        let forwarding = tokio::spawn(async move {
+            let (mut there, mut back) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+            let mut client = None;
+            loop {
+                // A packet that cannot be forwarded is lost, as packets may be.
+                tokio::select! {
+                    Ok((size, from)) = near.recv_from(&mut there) => {
+                        client = Some(from);
+                        _ = far.send(&there[..size]).await;
+                    }
+                    Ok(size) = far.recv(&mut back) => {
+                        if let Some(client) = client {
+                            _ = near.send_to(&back[..size], client).await;
+                        }
+                    }
+                }
+            }
+        });
+        Self { address, forwarding }
+    }
+
+    pub(crate) fn cut(&self) {
+        self.forwarding.abort();
+    }
+}
+
 /// Waits for what has no event to wait for: looks again every few milliseconds, and fails in the end.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let mut again = tokio::time::interval(Duration::from_millis(5));
     let found = async {
         while !condition() {
@@ -136,7 +177,7 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Waits for a future, and fails in the end.
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,
         Err(_) => panic!("waited in vain for {what}"),
@@ -144,7 +185,7 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// The lines that guests wrote, by the path of their session.
-pub struct Log {
+pub(crate) struct Log {
     lines: watch::Sender<HashMap<String, Vec<String>>>,
 }
 
@@ -160,12 +201,12 @@ impl Log {
     }
 
     /// All that the guest at that path has written.
-    pub fn of(path: &str) -> Vec<String> {
+    pub(crate) fn of(path: &str) -> Vec<String> {
         Self::install().lines.borrow().get(path).cloned().unwrap_or_default()
     }
 
     /// Waits until the guest at that path has written a line that starts so, and returns the line.
-    pub async fn line(path: &str, start: &str) -> String {
+    pub(crate) async fn line(path: &str, start: &str) -> String {
         let mut lines = Self::install().lines.subscribe();
         let find = |lines: &HashMap<String, Vec<String>>| {
             lines.get(path)?.iter().find(|line| line.starts_with(start)).cloned()

@@ -11,6 +11,7 @@ mod harness;
 mod abuse;
 mod backpressure;
 mod binary;
+mod browser;
 mod cli;
 mod close;
 mod datagrams;

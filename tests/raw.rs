@@ -15,7 +15,7 @@ use wharf_proto::{capsule::Capsule, varint::VarInt};
 use crate::harness::{TestServer, within};
 
 /// The SETTINGS of a client of the newest draft: datagrams, WebTransport, session flow control.
-pub const NEWEST: &[(u64, u64)] = &[
+pub(crate) const NEWEST: &[(u64, u64)] = &[
     (0x33, 1),
     (0x2c7c_f000, 1),
     (0x2b61, 1 << 20),
@@ -23,29 +23,29 @@ pub const NEWEST: &[(u64, u64)] = &[
     (0x2b65, 100),
 ];
 /// The SETTINGS of a browser: draft 02.
-pub const BROWSER: &[(u64, u64)] = &[(0x33, 1), (0x2b60_3742, 1)];
+pub(crate) const BROWSER: &[(u64, u64)] = &[(0x33, 1), (0x2b60_3742, 1)];
 
 /// A connection.
-pub struct Raw {
-    pub conn: quinn::Connection,
+pub(crate) struct Raw {
+    pub(crate) conn: quinn::Connection,
     _endpoint: quinn::Endpoint,
     _control: Option<quinn::SendStream>,
 }
 
 /// A CONNECT stream whose session began.
-pub struct RawSession {
-    pub id: u64,
-    pub send: quinn::SendStream,
-    pub recv: quinn::RecvStream,
+pub(crate) struct RawSession {
+    pub(crate) id: u64,
+    pub(crate) send: quinn::SendStream,
+    pub(crate) recv: quinn::RecvStream,
 }
 
 impl Raw {
     /// Connects and sends the newest draft's SETTINGS.
-    pub async fn connect(server: &TestServer) -> Self {
+    pub(crate) async fn connect(server: &TestServer) -> Self {
         Self::connect_to(server.address, NEWEST).await
     }
 
-    pub async fn connect_to(address: SocketAddr, settings: &[(u64, u64)]) -> Self {
+    pub(crate) async fn connect_to(address: SocketAddr, settings: &[(u64, u64)]) -> Self {
         let mut raw = Self::silent(address).await;
         let mut payload = BytesMut::new();
         for (id, value) in settings {
@@ -60,7 +60,7 @@ impl Raw {
     }
 
     /// Connects and says nothing.
-    pub async fn silent(address: SocketAddr) -> Self {
+    pub(crate) async fn silent(address: SocketAddr) -> Self {
         let provider = Arc::new(ring::default_provider());
         let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -81,14 +81,14 @@ impl Raw {
     }
 
     /// Sends a request's head and returns its stream.
-    pub async fn request(&self, fields: &[(&str, &str)]) -> (quinn::SendStream, quinn::RecvStream) {
+    pub(crate) async fn request(&self, fields: &[(&str, &str)]) -> (quinn::SendStream, quinn::RecvStream) {
         let (mut send, recv) = self.conn.open_bi().await.unwrap();
         send.write_all(&frame(1, &field_section(fields))).await.unwrap();
         (send, recv)
     }
 
     /// Asks for a session and returns the status.
-    pub async fn ask(&self, path: &str, token: &str) -> (u16, RawSession) {
+    pub(crate) async fn ask(&self, path: &str, token: &str) -> (u16, RawSession) {
         let (send, mut recv) = self.request(&connect_fields(path, token)).await;
         let id = send.id().into();
         let status = within("the response", read_status(&mut recv)).await;
@@ -96,28 +96,28 @@ impl Raw {
     }
 
     /// A session that begins.
-    pub async fn session(&self, path: &str) -> RawSession {
+    pub(crate) async fn session(&self, path: &str) -> RawSession {
         let (status, session) = self.ask(path, "webtransport-h3").await;
         assert_eq!(status, 200);
         session
     }
 
     /// Opens a bidirectional stream of a session.
-    pub async fn open_bi(&self, session: u64) -> (quinn::SendStream, quinn::RecvStream) {
+    pub(crate) async fn open_bi(&self, session: u64) -> (quinn::SendStream, quinn::RecvStream) {
         let (mut send, recv) = self.conn.open_bi().await.unwrap();
         send.write_all(&header(0x41, session)).await.unwrap();
         (send, recv)
     }
 
     /// Opens a unidirectional stream of a session.
-    pub async fn open_uni(&self, session: u64) -> quinn::SendStream {
+    pub(crate) async fn open_uni(&self, session: u64) -> quinn::SendStream {
         let mut send = self.conn.open_uni().await.unwrap();
         send.write_all(&header(0x54, session)).await.unwrap();
         send
     }
 
     /// Sends a datagram of a session.
-    pub fn datagram(&self, session: u64, payload: &[u8]) {
+    pub(crate) fn datagram(&self, session: u64, payload: &[u8]) {
         let mut datagram = BytesMut::new();
         put(&mut datagram, session / 4);
         datagram.put_slice(payload);
@@ -125,7 +125,7 @@ impl Raw {
     }
 
     /// Sends some bytes on a bidirectional stream of a session and expects them back.
-    pub async fn expect_echo(&self, session: u64, bytes: &[u8]) {
+    pub(crate) async fn expect_echo(&self, session: u64, bytes: &[u8]) {
         let (mut send, mut recv) = self.open_bi(session).await;
         send.write_all(bytes).await.unwrap();
         send.finish().unwrap();
@@ -133,7 +133,7 @@ impl Raw {
     }
 
     /// The code with which the server closes the connection.
-    pub async fn closed_with(&self) -> u64 {
+    pub(crate) async fn closed_with(&self) -> u64 {
         match within("the connection to close", self.conn.closed()).await {
             quinn::ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
             other => panic!("closed otherwise: {other}"),
@@ -141,7 +141,7 @@ impl Raw {
     }
 
     /// The SETTINGS of the server, as they are on the wire.
-    pub async fn server_settings(&self) -> Vec<(u64, u64)> {
+    pub(crate) async fn server_settings(&self) -> Vec<(u64, u64)> {
         loop {
             let mut recv = within("a stream of the server", self.conn.accept_uni()).await.unwrap();
             let mut bytes = BytesMut::new();
@@ -167,14 +167,14 @@ impl Raw {
 
 impl RawSession {
     /// Sends a capsule in a DATA frame.
-    pub async fn send_capsule(&mut self, capsule: &Capsule) {
+    pub(crate) async fn send_capsule(&mut self, capsule: &Capsule) {
         let mut bytes = BytesMut::new();
         capsule.encode(&mut bytes);
         self.send.write_all(&frame(0, &bytes)).await.unwrap();
     }
 
     /// The payload of the DATA frames up to FIN.
-    pub async fn received(&mut self) -> Bytes {
+    pub(crate) async fn received(&mut self) -> Bytes {
         let all = within("the end of the CONNECT stream", self.recv.read_to_end(1 << 20)).await.unwrap();
         let mut rest = &all[..];
         let mut payload = BytesMut::new();
@@ -190,7 +190,7 @@ impl RawSession {
 }
 
 /// The head of a request for a session.
-pub fn connect_fields<'a>(path: &'a str, token: &'a str) -> Vec<(&'a str, &'a str)> {
+pub(crate) fn connect_fields<'a>(path: &'a str, token: &'a str) -> Vec<(&'a str, &'a str)> {
     vec![
         (":method", "CONNECT"),
         (":scheme", "https"),
@@ -201,7 +201,7 @@ pub fn connect_fields<'a>(path: &'a str, token: &'a str) -> Vec<(&'a str, &'a st
 }
 
 /// A frame of HTTP/3.
-pub fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     put(&mut frame, kind);
     put(&mut frame, payload.len() as u64);
@@ -210,7 +210,7 @@ pub fn frame(kind: u64, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The header of a WebTransport stream.
-pub fn header(signal: u64, session: u64) -> Vec<u8> {
+pub(crate) fn header(signal: u64, session: u64) -> Vec<u8> {
     let mut header = Vec::new();
     put(&mut header, signal);
     put(&mut header, session);
@@ -218,7 +218,7 @@ pub fn header(signal: u64, session: u64) -> Vec<u8> {
 }
 
 /// A field section of literals: no table, no Huffman.
-pub fn field_section(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn field_section(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut section = vec![0, 0];
     for (name, value) in fields {
         prefixed(&mut section, 0x20, 3, name.len());
@@ -246,7 +246,7 @@ fn prefixed(out: &mut Vec<u8>, flags: u8, bits: u32, value: usize) {
 }
 
 /// Appends a varint.
-pub fn put(out: &mut impl bytes::BufMut, value: u64) {
+pub(crate) fn put(out: &mut impl bytes::BufMut, value: u64) {
     VarInt::try_from(value).unwrap().encode(out);
 }
 
@@ -257,7 +257,7 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 /// The status of a response, and nothing of what follows its head.
-pub async fn read_status(recv: &mut quinn::RecvStream) -> u16 {
+pub(crate) async fn read_status(recv: &mut quinn::RecvStream) -> u16 {
     let mut read = Vec::new();
     loop {
         let mut rest = &read[..];

@@ -82,7 +82,7 @@ async fn a_thousand_streams_one_after_the_other_leave_none_open() {
 async fn a_hundred_streams_at_once_keep_their_bytes_apart() {
     let server = TestServer::start().await;
     let session = server.connect("/plain").await;
-    let echoes = (0..100).map(|n| {
+    let echoes = (0..100_u8).map(|n| {
         let session = session.clone();
         tokio::spawn(async move { echo(&session, 100_000 + usize::from(n), n.into()).await })
     });

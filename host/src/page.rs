@@ -71,7 +71,7 @@ impl Page {
 }
 
 fn file(kind: &'static str, content: &'static str) -> impl IntoResponse {
-    const POLICY: &str = "default-src 'self'; connect-src 'self' https:; frame-ancestors 'none'";
+    const POLICY: &str = "default-src 'self'; img-src data:; connect-src 'self' https:; frame-ancestors 'none'";
     let headers: [(HeaderName, &str); 4] = [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-cache"),

@@ -206,7 +206,11 @@ mod tests {
         credit.raise(2).unwrap();
         credit.take(1).unwrap();
         credit.note_blocked();
+        assert_eq!(credit.poll_blocked(), Some(2));
         credit.raise(3).unwrap();
+        credit.take(1).unwrap();
+        credit.note_blocked();
+        credit.raise(4).unwrap();
         assert_eq!(
             credit.poll_blocked(),
             None,

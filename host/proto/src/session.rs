@@ -184,12 +184,13 @@ impl Session {
         }
         self.decoder.push(bytes);
         while !self.is_closed() {
-            match self.decoder.poll() {
-                Ok(Some(capsule)) => self
-                    .take(capsule)
-                    .unwrap_or_else(|violation| self.fail(violation)),
+            let taken = match self.decoder.poll() {
+                Ok(Some(capsule)) => self.take(capsule),
                 Ok(None) => return,
-                Err(violation) => self.fail(violation),
+                Err(violation) => Err(violation),
+            };
+            if let Err(violation) = taken {
+                self.fail(violation);
             }
         }
         if self.state == State::PeerClosed && self.decoder.buffered() > 0 {

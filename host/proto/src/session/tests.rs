@@ -270,6 +270,10 @@ fn a_long_reason_is_cut_in_what_is_sent_and_what_is_told() {
     assert_eq!(events(&mut session), [closed(1, &cut, By::Local, true)]);
     let expected = encode([close_capsule(1, &cut)]);
     assert_eq!(session.poll_transmit(), Some(Transmit::Capsules(expected)));
+
+    let mut session = self::session();
+    session.connection_lost(1, &reason);
+    assert_eq!(events(&mut session), [closed(1, &cut, By::Peer, false)]);
 }
 
 #[test]

@@ -257,6 +257,7 @@ impl Requests {
             table: self.table.clone(),
             id,
             exchange: None,
+            begun: false,
         };
         let Ok(Ok((head, exchange))) = tokio::time::timeout(timeout, request.resolve_request()).await else {
             return;
@@ -329,6 +330,8 @@ struct Asked {
     id: SessionId,
     /// `None` before the request is read, and after it was decided.
     exchange: Option<Exchange>,
+    /// Whether a session came of it, which keeps its place.
+    begun: bool,
 }
 
 impl Asked {
@@ -353,8 +356,10 @@ impl Asked {
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        self.abort(HttpCode::H3_REQUEST_REJECTED);
-        self.table.end(self.id);
+        if !self.begun {
+            self.abort(HttpCode::H3_REQUEST_REJECTED);
+            self.table.end(self.id);
+        }
     }
 }
 
@@ -411,6 +416,7 @@ impl Incoming {
         let head = http_response(response)?;
         let mut exchange = self.asked.exchange.take().context("the request was decided before")?;
         exchange.send_response(head).await?;
+        self.asked.begun = true;
         let limits = &self.limits;
         let core = proto::Session::new(proto::Config {
             local: proto::Limits {

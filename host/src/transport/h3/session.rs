@@ -473,6 +473,12 @@ impl Session {
         self.read(slot);
         if self.events.len() == told {
             self.watch_stop(slot);
+        } else if let Some(stream) = self.streams.get(slot)
+            && let Half::Open(send) = &stream.send
+            && !send.is_watched()
+        {
+            // Watched when next looked at: the handler may well end the stream before.
+            stream.token.arm();
         }
     }
 

@@ -247,6 +247,11 @@ impl SendHalf {
         _ = self.stream.finish();
     }
 
+    /// Whether a stop by the peer will wake the stream.
+    pub(super) fn is_watched(&self) -> bool {
+        self.stopped.is_some()
+    }
+
     /// Whether the peer stopped reading. Leaves the waker with QUIC.
     pub(super) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<SendEnd> {
         let stopped = self
