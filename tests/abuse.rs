@@ -34,11 +34,19 @@ async fn a_frame_of_100_mib_costs_its_connection_and_nothing_else() {
             sent
         })
         .await;
-        assert_eq!(raw.closed_with().await, H3_EXCESSIVE_LOAD, "frame type {kind:#x}");
-        assert!(sent < 8 << 20, "{sent} bytes were taken of frame type {kind:#x}");
+        assert_eq!(
+            raw.closed_with().await,
+            H3_EXCESSIVE_LOAD,
+            "frame type {kind:#x}"
+        );
+        assert!(
+            sent < 8 << 20,
+            "{sent} bytes were taken of frame type {kind:#x}"
+        );
     }
     let raw = Raw::connect(&server).await;
-    raw.expect_echo(raw.session("/plain").await.id, b"others go on").await;
+    raw.expect_echo(raw.session("/plain").await.id, b"others go on")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,10 +84,16 @@ async fn a_header_in_single_bytes_is_a_header() {
     let server = TestServer::start().await;
     let raw = Raw::connect(&server).await;
     let (mut send, mut recv) = raw.conn.open_bi().await.unwrap();
-    for byte in frame(1, &field_section(&connect_fields("/plain", "webtransport-h3"))) {
+    for byte in frame(
+        1,
+        &field_section(&connect_fields("/plain", "webtransport-h3")),
+    ) {
         send.write_all(&[byte]).await.unwrap();
     }
-    assert_eq!(within("the response", crate::raw::read_status(&mut recv)).await, 200);
+    assert_eq!(
+        within("the response", crate::raw::read_status(&mut recv)).await,
+        200
+    );
     raw.expect_echo(send.id().into(), b"whole").await;
 }
 
@@ -90,7 +104,9 @@ async fn ids_that_no_session_can_have_close_the_connection() {
     raw.open_uni(3).await;
     assert_eq!(raw.closed_with().await, H3_ID_ERROR);
     let raw = Raw::connect(&server).await;
-    raw.conn.send_datagram(b"\xff\xff\xff\xff\xff\xff\xff\xffx".as_slice().into()).unwrap();
+    raw.conn
+        .send_datagram(b"\xff\xff\xff\xff\xff\xff\xff\xffx".as_slice().into())
+        .unwrap();
     assert_eq!(raw.closed_with().await, H3_DATAGRAM_ERROR);
 }
 
@@ -99,7 +115,11 @@ async fn a_webtransport_signal_inside_a_request_closes_the_connection() {
     let server = TestServer::start().await;
     let raw = Raw::connect(&server).await;
     let mut session = raw.session("/plain").await;
-    session.send.write_all(&crate::raw::header(0x41, session.id)).await.unwrap();
+    session
+        .send
+        .write_all(&crate::raw::header(0x41, session.id))
+        .await
+        .unwrap();
     assert_eq!(raw.closed_with().await, H3_FRAME_ERROR);
 }
 
@@ -113,7 +133,11 @@ async fn greased_frames_streams_settings_and_capsules_are_passed_over() {
     put(&mut grease, 0x21 + 0x1f * 5);
     uni.write_all(&grease).await.unwrap();
     let mut session = raw.session("/plain").await;
-    session.send.write_all(&frame(0x21 + 0x1f * 9, b"frame")).await.unwrap();
+    session
+        .send
+        .write_all(&frame(0x21 + 0x1f * 9, b"frame"))
+        .await
+        .unwrap();
     let mut capsule = Vec::new();
     put(&mut capsule, 0x17 + 0x29 * 1_000_003);
     put(&mut capsule, 100_000);

@@ -23,10 +23,15 @@ async fn an_echo_of_256_mib_that_is_not_read_costs_bounded_memory_and_loses_no_b
     let mut size = 0;
     // Writes until nothing is taken for a while: everybody's buffers are full then. A write that does not return has
     // taken nothing.
-    let piece = |at: usize| -> Vec<u8> { (at..TOTAL.min(at + PIECE)).map(|n| (n / 251) as u8).collect() };
+    let piece = |at: usize| -> Vec<u8> {
+        (at..TOTAL.min(at + PIECE))
+            .map(|n| (n / 251) as u8)
+            .collect()
+    };
     loop {
         let next = piece(size);
-        let Ok(taken) = tokio::time::timeout(Duration::from_secs(2), send.write(&next)).await else {
+        let Ok(taken) = tokio::time::timeout(Duration::from_secs(2), send.write(&next)).await
+        else {
             break;
         };
         let taken = taken.unwrap();
@@ -47,7 +52,10 @@ async fn an_echo_of_256_mib_that_is_not_read_costs_bounded_memory_and_loses_no_b
         sent.finalize()
     });
     let mut received = Sha256::new();
-    while let Some(chunk) = within("more of the echo", recv.read_chunk(PIECE, true)).await.unwrap() {
+    while let Some(chunk) = within("more of the echo", recv.read_chunk(PIECE, true))
+        .await
+        .unwrap()
+    {
         received.update(&chunk.bytes);
     }
     assert_eq!(received.finalize(), sending.await.unwrap());
@@ -72,14 +80,22 @@ async fn a_slow_reader_gets_every_byte_and_other_streams_go_on() {
     });
     let mut hash = Sha256::new();
     let mut size = 0;
-    while let Some(chunk) = within("more of the echo", recv.read_chunk(PIECE, true)).await.unwrap() {
+    while let Some(chunk) = within("more of the echo", recv.read_chunk(PIECE, true))
+        .await
+        .unwrap()
+    {
         size += chunk.bytes.len();
         hash.update(&chunk.bytes);
         if size % (1 << 20) < chunk.bytes.len() {
             let (mut send, mut recv) = session.open_bi().await.unwrap();
             send.write_all(b"meanwhile").await.unwrap();
             send.finish().unwrap();
-            assert_eq!(within("another stream", recv.read_to_end(99)).await.unwrap(), b"meanwhile");
+            assert_eq!(
+                within("another stream", recv.read_to_end(99))
+                    .await
+                    .unwrap(),
+                b"meanwhile"
+            );
         }
     }
     assert_eq!(size, 16 << 20);
@@ -95,11 +111,22 @@ async fn a_handler_that_floods_is_told_when_there_is_room_and_loses_nothing() {
     send.write_all(b"go").await.unwrap();
     send.finish().unwrap();
     Log::line(&path, "would-block").await;
-    let received = within("the flood", recv.read_to_end(30_000_000)).await.unwrap();
+    let received = within("the flood", recv.read_to_end(30_000_000))
+        .await
+        .unwrap();
     assert_eq!(received.len(), 20_000_000);
     Log::line(&path, "writable").await;
-    let count = |start: &str| Log::of(&path).iter().filter(|line| line.starts_with(start)).count();
-    assert_eq!(count("writable"), count("would-block"), "each refusal is followed by one word of room");
+    let count = |start: &str| {
+        Log::of(&path)
+            .iter()
+            .filter(|line| line.starts_with(start))
+            .count()
+    };
+    assert_eq!(
+        count("writable"),
+        count("would-block"),
+        "each refusal is followed by one word of room"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,5 +137,11 @@ async fn a_send_larger_than_the_buffer_is_taken_when_the_buffer_is_empty() {
     let (mut send, mut recv) = session.open_bi().await.unwrap();
     send.write_all(b"go").await.unwrap();
     send.finish().unwrap();
-    assert_eq!(within("the answer", recv.read_to_end(4_000_000)).await.unwrap().len(), 3_000_000);
+    assert_eq!(
+        within("the answer", recv.read_to_end(4_000_000))
+            .await
+            .unwrap()
+            .len(),
+        3_000_000
+    );
 }

@@ -20,7 +20,15 @@ pub(crate) fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let output = std::process::Command::new(env!("CARGO"))
-            .args(["build", "-p", "wharf", "--bin", "wharf", "--message-format", "json-render-diagnostics"])
+            .args([
+                "build",
+                "-p",
+                "wharf",
+                "--bin",
+                "wharf",
+                "--message-format",
+                "json-render-diagnostics",
+            ])
             .current_dir(root())
             .stderr(Stdio::inherit())
             .output()
@@ -88,15 +96,21 @@ impl Wharf {
     pub(crate) async fn connect(&self, path: &str) -> Session {
         use base64::{Engine as _, engine::general_purpose::STANDARD};
         let hash = STANDARD.decode(&self.hash).unwrap();
-        let client = ClientBuilder::new().with_server_certificate_hashes(vec![hash]).unwrap();
+        let client = ClientBuilder::new()
+            .with_server_certificate_hashes(vec![hash])
+            .unwrap();
         let url = url::Url::parse(&self.session).unwrap().join(path).unwrap();
         within("the session", client.connect(url)).await.unwrap()
     }
 
     /// The resident memory of the program.
     pub(crate) fn resident_kib(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }

@@ -1,9 +1,6 @@
 //! The developer's page, as a person uses it in Chromium.
 
-use crate::{
-    binary::Wharf,
-    harness::root,
-};
+use crate::{binary::Wharf, harness::root};
 
 mod devtools;
 mod driver;
@@ -31,5 +28,7 @@ async fn a_person_drives_sessions_from_the_page() {
         closed_with: (42, "bye"),
         picture: picture.as_deref(),
     };
-    the_page_drives_a_session_in_chromium(&browser, &site).await.unwrap();
+    the_page_drives_a_session_in_chromium(&browser, &site)
+        .await
+        .unwrap();
 }

@@ -5,7 +5,10 @@ use std::{net::UdpSocket, process::Output};
 use crate::{binary::program, harness::guest};
 
 fn wharf(arguments: &[&str]) -> Output {
-    std::process::Command::new(program()).args(arguments).output().unwrap()
+    std::process::Command::new(program())
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 /// Runs `wharf run` and expects it to fail with one line on standard error that says all of these.
@@ -13,7 +16,11 @@ fn fails(arguments: &[&str], code: i32, says: &[&str]) {
     let output = wharf(&[&["run", "--page", "127.0.0.1:0", "--log", "off"], arguments].concat());
     let error = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(code), "{error}");
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "nothing is announced");
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "",
+        "nothing is announced"
+    );
     if code == 1 {
         assert_eq!(error.lines().count(), 1, "{error}");
     }
@@ -38,12 +45,19 @@ fn a_handler_that_is_no_handler_is_named_with_the_remedy() {
     for (content, says) in [
         (b"hello".as_slice(), ["handler.wasm", "not WebAssembly"]),
         (EMPTY_MODULE, ["handler.wasm", "not a component"]),
-        (EMPTY_COMPONENT, ["handler.wasm", "exports no wharf:webtransport/callbacks"]),
+        (
+            EMPTY_COMPONENT,
+            ["handler.wasm", "exports no wharf:webtransport/callbacks"],
+        ),
     ] {
         let (_folder, path) = file("handler.wasm", content);
         fails(&[&path, "--listen", "127.0.0.1:0"], 1, &says);
     }
-    fails(&["missing.wasm", "--listen", "127.0.0.1:0"], 1, &["missing.wasm", "no such file"]);
+    fails(
+        &["missing.wasm", "--listen", "127.0.0.1:0"],
+        1,
+        &["missing.wasm", "no such file"],
+    );
 }
 
 #[test]
@@ -56,14 +70,22 @@ fn an_import_that_is_not_granted_is_named() {
     );
     let (_folder, path) = file("handler.wasm", &component.unwrap());
     let import = "imports wasi:http/outgoing-handler@0.2.0, which is not granted";
-    fails(&[&path, "--listen", "127.0.0.1:0"], 1, &["handler.wasm", import]);
+    fails(
+        &[&path, "--listen", "127.0.0.1:0"],
+        1,
+        &["handler.wasm", import],
+    );
 }
 
 #[test]
 fn a_port_in_use_is_named_with_the_remedy() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    fails(&[guest("echo").to_str().unwrap(), "--listen", &address], 1, &[&address, "--listen"]);
+    fails(
+        &[guest("echo").to_str().unwrap(), "--listen", &address],
+        1,
+        &[&address, "--listen"],
+    );
 }
 
 #[test]
@@ -71,13 +93,25 @@ fn an_unreadable_certificate_is_named() {
     let (_folder, path) = file("cert.pem", b"hello");
     let echo = guest("echo");
     let certificate = ["--cert", &path, "--key", &path];
-    fails(&[&[echo.to_str().unwrap(), "--listen", "127.0.0.1:0"], certificate.as_slice()].concat(), 1, &[&path]);
+    fails(
+        &[
+            &[echo.to_str().unwrap(), "--listen", "127.0.0.1:0"],
+            certificate.as_slice(),
+        ]
+        .concat(),
+        1,
+        &[&path],
+    );
     fails(&[echo.to_str().unwrap(), "--cert", &path], 2, &["--key"]);
 }
 
 #[test]
 fn wrong_usage_ends_with_code_2() {
-    fails(&["echo.wasm", "--listen", "somewhere"], 2, &["--listen", "somewhere"]);
+    fails(
+        &["echo.wasm", "--listen", "somewhere"],
+        2,
+        &["--listen", "somewhere"],
+    );
     assert_eq!(wharf(&["sail"]).status.code(), Some(2));
     assert_eq!(wharf(&["--help"]).status.code(), Some(0));
 }

@@ -17,7 +17,10 @@ async fn closed_by_server(session: &Session) -> (u32, String) {
 }
 
 fn closed_lines(path: &str) -> Vec<String> {
-    Log::of(path).into_iter().filter(|line| line.starts_with("closed")).collect()
+    Log::of(path)
+        .into_iter()
+        .filter(|line| line.starts_with("closed"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +32,10 @@ async fn close_reason_reaches_the_handler_exactly_once() {
         session.close(code, reason.as_bytes());
         Log::line(&path, "closed").await;
         server.no_instances().await;
-        assert_eq!(closed_lines(&path), [format!("closed {code} peer clean {reason:?}")]);
+        assert_eq!(
+            closed_lines(&path),
+            [format!("closed {code} peer clean {reason:?}")]
+        );
     }
 }
 
@@ -43,7 +49,10 @@ async fn the_handlers_close_reaches_the_peer_and_itself_exactly_once() {
             let (mut send, _recv) = session.open_bi().await.unwrap();
             send.write_all(b"x").await.unwrap();
         }
-        assert_eq!(closed_by_server(&session).await, (42, "good bye".to_owned()));
+        assert_eq!(
+            closed_by_server(&session).await,
+            (42, "good bye".to_owned())
+        );
         server.no_instances().await;
         assert_eq!(closed_lines(&path), ["closed 42 local clean \"good bye\""]);
     }
@@ -62,7 +71,9 @@ async fn a_trap_ends_that_session_only_and_the_peer_sees_why() {
         }
         assert_eq!(closed_by_server(&session).await.0, 0xffff_ff01);
         assert!(
-            Log::of(&path).iter().any(|line| line.contains("trap on purpose")),
+            Log::of(&path)
+                .iter()
+                .any(|line| line.contains("trap on purpose")),
             "the guest's standard error is not in the log: {:#?}",
             Log::of(&path)
         );
@@ -70,7 +81,10 @@ async fn a_trap_ends_that_session_only_and_the_peer_sees_why() {
     let (mut send, mut recv) = other.open_bi().await.unwrap();
     send.write_all(b"still here").await.unwrap();
     send.finish().unwrap();
-    assert_eq!(within("the echo", recv.read_to_end(99)).await.unwrap(), b"still here");
+    assert_eq!(
+        within("the echo", recv.read_to_end(99)).await.unwrap(),
+        b"still here"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +98,10 @@ async fn a_handler_that_does_not_return_is_ended_with_its_session_only() {
     let (mut send, mut recv) = other.open_bi().await.unwrap();
     send.write_all(b"still here").await.unwrap();
     send.finish().unwrap();
-    assert_eq!(within("the echo", recv.read_to_end(99)).await.unwrap(), b"still here");
+    assert_eq!(
+        within("the echo", recv.read_to_end(99)).await.unwrap(),
+        b"still here"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,10 @@ pub(crate) fn guest(name: &str) -> PathBuf {
 
 /// The repository.
 pub(crate) fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 /// A path below which no other test has sessions: `/NAME/N`.
@@ -95,7 +98,9 @@ impl TestServer {
 
     /// A client that trusts this server.
     pub(crate) fn client(&self) -> Client {
-        ClientBuilder::new().with_server_certificate_hashes(vec![self.hash.to_vec()]).unwrap()
+        ClientBuilder::new()
+            .with_server_certificate_hashes(vec![self.hash.to_vec()])
+            .unwrap()
     }
 
     /// A session to that path.
@@ -103,9 +108,14 @@ impl TestServer {
         self.try_connect(path).await.unwrap()
     }
 
-    pub(crate) async fn try_connect(&self, path: &str) -> Result<Session, web_transport_quinn::ClientError> {
+    pub(crate) async fn try_connect(
+        &self,
+        path: &str,
+    ) -> Result<Session, web_transport_quinn::ClientError> {
         let url = url::Url::parse(&format!("https://{}{path}", self.address)).unwrap();
-        tokio::time::timeout(PATIENCE, self.client().connect(url)).await.unwrap()
+        tokio::time::timeout(PATIENCE, self.client().connect(url))
+            .await
+            .unwrap()
     }
 
     /// Asks the server to stop, and waits until it has.
@@ -117,7 +127,10 @@ impl TestServer {
     /// Waits until no instance lives. There is no event for that, so it looks again whenever a guest's line comes, or
     /// a little later.
     pub(crate) async fn no_instances(&self) {
-        eventually("instances to end", || self.handle.instances() == 0 && self.handle.sessions() == 0).await;
+        eventually("instances to end", || {
+            self.handle.instances() == 0 && self.handle.sessions() == 0
+        })
+        .await;
     }
 }
 
@@ -157,7 +170,10 @@ impl Relay {
                 }
             }
         });
-        Self { address, forwarding }
+        Self {
+            address,
+            forwarding,
+        }
     }
 
     pub(crate) fn cut(&self) {
@@ -173,7 +189,10 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
             again.tick().await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, found).await.is_ok(), "waited in vain for {what}");
+    assert!(
+        tokio::time::timeout(PATIENCE, found).await.is_ok(),
+        "waited in vain for {what}"
+    );
 }
 
 /// Waits for a future, and fails in the end.
@@ -202,18 +221,30 @@ impl Log {
 
     /// All that the guest at that path has written.
     pub(crate) fn of(path: &str) -> Vec<String> {
-        Self::install().lines.borrow().get(path).cloned().unwrap_or_default()
+        Self::install()
+            .lines
+            .borrow()
+            .get(path)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Waits until the guest at that path has written a line that starts so, and returns the line.
     pub(crate) async fn line(path: &str, start: &str) -> String {
         let mut lines = Self::install().lines.subscribe();
         let find = |lines: &HashMap<String, Vec<String>>| {
-            lines.get(path)?.iter().find(|line| line.starts_with(start)).cloned()
+            lines
+                .get(path)?
+                .iter()
+                .find(|line| line.starts_with(start))
+                .cloned()
         };
         match tokio::time::timeout(PATIENCE, lines.wait_for(|lines| find(lines).is_some())).await {
             Ok(found) => find(&found.unwrap()).unwrap(),
-            Err(_) => panic!("{path}: no line starts with {start:?} among {:#?}", Self::of(path)),
+            Err(_) => panic!(
+                "{path}: no line starts with {start:?} among {:#?}",
+                Self::of(path)
+            ),
         }
     }
 }
@@ -227,7 +258,8 @@ impl<S: tracing::Subscriber> Layer<S> for Collector {
         }
         let mut line = Line::default();
         event.record(&mut line);
-        self.0.send_modify(|lines| lines.entry(line.path).or_default().push(line.message));
+        self.0
+            .send_modify(|lines| lines.entry(line.path).or_default().push(line.message));
     }
 }
 

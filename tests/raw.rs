@@ -81,9 +81,14 @@ impl Raw {
     }
 
     /// Sends a request's head and returns its stream.
-    pub(crate) async fn request(&self, fields: &[(&str, &str)]) -> (quinn::SendStream, quinn::RecvStream) {
+    pub(crate) async fn request(
+        &self,
+        fields: &[(&str, &str)],
+    ) -> (quinn::SendStream, quinn::RecvStream) {
         let (mut send, recv) = self.conn.open_bi().await.unwrap();
-        send.write_all(&frame(1, &field_section(fields))).await.unwrap();
+        send.write_all(&frame(1, &field_section(fields)))
+            .await
+            .unwrap();
         (send, recv)
     }
 
@@ -129,7 +134,10 @@ impl Raw {
         let (mut send, mut recv) = self.open_bi(session).await;
         send.write_all(bytes).await.unwrap();
         send.finish().unwrap();
-        assert_eq!(within("the echo", recv.read_to_end(1 << 20)).await.unwrap(), bytes);
+        assert_eq!(
+            within("the echo", recv.read_to_end(1 << 20)).await.unwrap(),
+            bytes
+        );
     }
 
     /// The code with which the server closes the connection.
@@ -143,15 +151,22 @@ impl Raw {
     /// The SETTINGS of the server, as they are on the wire.
     pub(crate) async fn server_settings(&self) -> Vec<(u64, u64)> {
         loop {
-            let mut recv = within("a stream of the server", self.conn.accept_uni()).await.unwrap();
+            let mut recv = within("a stream of the server", self.conn.accept_uni())
+                .await
+                .unwrap();
             let mut bytes = BytesMut::new();
-            while let Some(chunk) = within("its bytes", recv.read_chunk(4096, true)).await.unwrap() {
+            while let Some(chunk) = within("its bytes", recv.read_chunk(4096, true))
+                .await
+                .unwrap()
+            {
                 bytes.extend_from_slice(&chunk.bytes);
                 if bytes[0] != 0 {
                     break;
                 }
                 let mut rest = &bytes[2..];
-                let Some(length) = take(&mut rest) else { continue };
+                let Some(length) = take(&mut rest) else {
+                    continue;
+                };
                 if rest.len() as u64 >= length {
                     assert_eq!(bytes[1], 4, "the control stream begins with SETTINGS");
                     let mut settings = Vec::new();
@@ -175,7 +190,12 @@ impl RawSession {
 
     /// The payload of the DATA frames up to FIN.
     pub(crate) async fn received(&mut self) -> Bytes {
-        let all = within("the end of the CONNECT stream", self.recv.read_to_end(1 << 20)).await.unwrap();
+        let all = within(
+            "the end of the CONNECT stream",
+            self.recv.read_to_end(1 << 20),
+        )
+        .await
+        .unwrap();
         let mut rest = &all[..];
         let mut payload = BytesMut::new();
         while let Some(kind) = take(&mut rest) {
@@ -296,12 +316,23 @@ fn status(section: &[u8]) -> u16 {
         (71, 500),
     ];
     if section[0] & 0xc0 == 0xc0 {
-        let index = if section[0] & 0x3f == 63 { 63 + section[1] } else { section[0] & 0x3f };
+        let index = if section[0] & 0x3f == 63 {
+            63 + section[1]
+        } else {
+            section[0] & 0x3f
+        };
         return INDEXED.iter().find(|(known, _)| *known == index).unwrap().1;
     }
-    assert_eq!(section[0] & 0xf0, 0x50, "a literal with a name of the static table");
+    assert_eq!(
+        section[0] & 0xf0,
+        0x50,
+        "a literal with a name of the static table"
+    );
     let value = if section[0] & 0x0f == 15 { 2 } else { 1 };
-    let (coded, length) = (section[value] & 0x80 != 0, usize::from(section[value] & 0x7f));
+    let (coded, length) = (
+        section[value] & 0x80 != 0,
+        usize::from(section[value] & 0x7f),
+    );
     let bytes = &section[value + 1..value + 1 + length];
     if !coded {
         return std::str::from_utf8(bytes).unwrap().parse().unwrap();
@@ -313,9 +344,17 @@ fn status(section: &[u8]) -> u16 {
     let mut status = 0;
     let mut at = 0;
     for _ in 0..3 {
-        let number = |length: usize| bits[at..at + length].iter().fold(0, |value, bit| value * 2 + bit);
+        let number = |length: usize| {
+            bits[at..at + length]
+                .iter()
+                .fold(0, |value, bit| value * 2 + bit)
+        };
         // RFC 7541, "Huffman Code": 0 to 2 are five bits from 00000, 3 to 9 six bits from 011001.
-        let (digit, length) = if number(5) < 3 { (number(5), 5) } else { (number(6) - 0b01_1001 + 3, 6) };
+        let (digit, length) = if number(5) < 3 {
+            (number(5), 5)
+        } else {
+            (number(6) - 0b01_1001 + 3, 6)
+        };
         status = status * 10 + digit;
         at += length;
     }

@@ -29,7 +29,11 @@ async fn of_two_sessions_on_a_connection_one_ends_and_the_other_works() {
     raw.expect_echo(second.id, b"second").await;
     first.send_capsule(&close(9, "bye")).await;
     first.send.finish().unwrap();
-    assert_eq!(first.received().await, Bytes::new(), "the answer to CLOSE is FIN alone");
+    assert_eq!(
+        first.received().await,
+        Bytes::new(),
+        "the answer to CLOSE is FIN alone"
+    );
     raw.expect_echo(second.id, b"still here").await;
     let (mut send, _recv) = raw.open_bi(first.id).await;
     let stopped = within("the stop", send.stopped()).await.unwrap().unwrap();
@@ -46,7 +50,10 @@ async fn a_bare_fin_closes_with_code_0_and_no_reason_exactly_once() {
     session.send.finish().unwrap();
     assert_eq!(session.received().await, Bytes::new());
     server.no_instances().await;
-    let closed: Vec<_> = Log::of(&path).into_iter().filter(|line| line.starts_with("closed")).collect();
+    let closed: Vec<_> = Log::of(&path)
+        .into_iter()
+        .filter(|line| line.starts_with("closed"))
+        .collect();
     assert_eq!(closed, ["closed 0 peer clean \"\""]);
 }
 
@@ -54,7 +61,9 @@ async fn a_bare_fin_closes_with_code_0_and_no_reason_exactly_once() {
 async fn the_handlers_close_is_a_capsule_and_then_fin() {
     let server = TestServer::start().await;
     let raw = Raw::connect(&server).await;
-    let mut session = raw.session(&format!("{}?code=42&reason=bye", path("close"))).await;
+    let mut session = raw
+        .session(&format!("{}?code=42&reason=bye", path("close")))
+        .await;
     let payload = session.received().await;
     assert_eq!(payload[..], *b"\x68\x43\x07\0\0\0\x2abye");
 }
@@ -69,8 +78,12 @@ async fn both_tokens_begin_a_session_and_the_handler_sees_which() {
         let (mut send, mut recv) = raw.open_bi(session.id).await;
         send.write_all(b"?").await.unwrap();
         send.finish().unwrap();
-        let told = String::from_utf8(within("the request", recv.read_to_end(9999)).await.unwrap()).unwrap();
-        assert!(told.lines().any(|line| line == format!("token={token}")), "{told}");
+        let told = String::from_utf8(within("the request", recv.read_to_end(9999)).await.unwrap())
+            .unwrap();
+        assert!(
+            told.lines().any(|line| line == format!("token={token}")),
+            "{told}"
+        );
     }
 }
 
@@ -90,7 +103,10 @@ async fn streams_and_datagrams_sent_before_the_request_reach_their_own_session()
         let session = raw.session(path).await;
         assert_eq!(session.id, id);
         let line = Log::line(path, "data").await;
-        assert!(line.ends_with(&format!(" {size} fin")) || line.ends_with(&format!(" {size} more")), "{line}");
+        assert!(
+            line.ends_with(&format!(" {size} fin")) || line.ends_with(&format!(" {size} more")),
+            "{line}"
+        );
         Log::line(path, &format!("datagram {}", size * 10)).await;
         // Held until the end of the test, so that the second request is not the first session's end.
         std::mem::forget(session);
@@ -105,7 +121,10 @@ async fn more_early_streams_than_may_be_held_are_rejected() {
     for _ in 0..3 {
         streams.push(raw.open_uni(0).await);
     }
-    let stopped = within("the stop", streams[2].stopped()).await.unwrap().unwrap();
+    let stopped = within("the stop", streams[2].stopped())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(stopped.into_inner(), WT_BUFFERED_STREAM_REJECTED);
     let path = path("report");
     let _session = raw.session(&path).await;
@@ -140,7 +159,10 @@ async fn sessions_beyond_the_connections_limit_are_rejected() {
             sessions.push(session);
         }
         let (_send, mut recv) = raw.request(&connect_fields("/plain", "webtransport")).await;
-        let reset = within("the reset", recv.received_reset()).await.unwrap().unwrap();
+        let reset = within("the reset", recv.received_reset())
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(reset.into_inner(), H3_REQUEST_REJECTED);
     }
 }
@@ -149,7 +171,14 @@ async fn sessions_beyond_the_connections_limit_are_rejected() {
 async fn requests_that_begin_no_session_have_an_answer() {
     let server = TestServer::start().await;
     let raw = Raw::connect(&server).await;
-    let get = |path| vec![(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", path)];
+    let get = |path| {
+        vec![
+            (":method", "GET"),
+            (":scheme", "https"),
+            (":authority", "localhost"),
+            (":path", path),
+        ]
+    };
     let unknown = connect_fields("/plain", "connect-tcp-too");
     let http = vec![
         (":method", "CONNECT"),
@@ -158,18 +187,36 @@ async fn requests_that_begin_no_session_have_an_answer() {
         (":path", "/plain"),
         (":protocol", "webtransport"),
     ];
-    let foreign = [connect_fields("/plain", "webtransport"), vec![("origin", "https://evil.example")]].concat();
-    let listed = [connect_fields("/plain", "webtransport"), vec![("origin", "https://listed.example")]].concat();
-    for (fields, expected) in
-        [(get("/"), 200), (get("/nothing"), 404), (unknown, 501), (http, 400), (foreign, 403), (listed, 200)]
-    {
+    let foreign = [
+        connect_fields("/plain", "webtransport"),
+        vec![("origin", "https://evil.example")],
+    ]
+    .concat();
+    let listed = [
+        connect_fields("/plain", "webtransport"),
+        vec![("origin", "https://listed.example")],
+    ]
+    .concat();
+    for (fields, expected) in [
+        (get("/"), 200),
+        (get("/nothing"), 404),
+        (unknown, 501),
+        (http, 400),
+        (foreign, 403),
+        (listed, 200),
+    ] {
         let (mut send, mut recv) = raw.request(&fields).await;
         if fields.len() == 4 {
             send.finish().unwrap();
         }
-        assert_eq!(within("the response", read_status(&mut recv)).await, expected, "{fields:?}");
+        assert_eq!(
+            within("the response", read_status(&mut recv)).await,
+            expected,
+            "{fields:?}"
+        );
     }
-    raw.expect_echo(raw.session("/plain").await.id, b"and sessions beside them").await;
+    raw.expect_echo(raw.session("/plain").await.id, b"and sessions beside them")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,7 +234,10 @@ async fn the_server_offers_every_draft_at_once() {
         (0x2b64, 256),
         (0x2b65, 256),
     ] {
-        assert!(settings.contains(&expected), "{expected:x?} is not in {settings:x?}");
+        assert!(
+            settings.contains(&expected),
+            "{expected:x?} is not in {settings:x?}"
+        );
     }
 }
 
@@ -199,14 +249,22 @@ async fn no_session_begins_before_the_clients_settings() {
     .await;
     let raw = Raw::silent(server.address).await;
     let (_send, mut recv) = raw.request(&connect_fields("/plain", "webtransport")).await;
-    within("the reset", recv.received_reset()).await.unwrap().unwrap();
+    within("the reset", recv.received_reset())
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_handler_decides_on_the_response() {
     let server = TestServer::start().await;
     let raw = Raw::connect(&server).await;
-    for (path, expected) in [("/refuse/302", 302), ("/refuse/404", 404), ("/refuse/429", 429), ("/accept/204", 204)] {
+    for (path, expected) in [
+        ("/refuse/302", 302),
+        ("/refuse/404", 404),
+        ("/refuse/429", 429),
+        ("/accept/204", 204),
+    ] {
         assert_eq!(raw.ask(path, "webtransport").await.0, expected, "{path}");
     }
 }
@@ -219,5 +277,6 @@ async fn a_full_host_refuses_the_next_session_with_503() {
     assert_eq!(raw.ask("/plain", "webtransport").await.0, 503);
     first.send.finish().unwrap();
     server.no_instances().await;
-    raw.expect_echo(raw.session("/plain").await.id, b"room again").await;
+    raw.expect_echo(raw.session("/plain").await.id, b"room again")
+        .await;
 }

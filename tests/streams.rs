@@ -48,7 +48,11 @@ async fn echo(session: &Session, size: usize, seed: u64) {
     let sending = tokio::spawn(send_all(send, size, seed));
     let (received, hash) = within("the echo", receive_all(recv)).await;
     assert_eq!(received, size);
-    assert_eq!(hash, sending.await.unwrap(), "the echo of {size} bytes differs");
+    assert_eq!(
+        hash,
+        sending.await.unwrap(),
+        "the echo of {size} bytes differs"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,9 +111,13 @@ async fn a_uni_stream_is_answered_on_a_new_uni_stream() {
 async fn the_server_opens_streams_before_the_client_has_sent_anything() {
     let server = TestServer::start().await;
     let session = server.connect(&path("push")).await;
-    let (_, mut bidi) = within("the bidi stream", session.accept_bi()).await.unwrap();
+    let (_, mut bidi) = within("the bidi stream", session.accept_bi())
+        .await
+        .unwrap();
     assert_eq!(bidi.read_to_end(99).await.unwrap(), b"pushed-bidi");
-    let mut uni = within("the uni stream", session.accept_uni()).await.unwrap();
+    let mut uni = within("the uni stream", session.accept_uni())
+        .await
+        .unwrap();
     assert_eq!(uni.read_to_end(99).await.unwrap(), b"pushed-uni");
 }
 
@@ -117,7 +125,9 @@ async fn the_server_opens_streams_before_the_client_has_sent_anything() {
 async fn a_stream_is_visible_as_soon_as_it_is_opened() {
     let server = TestServer::start().await;
     let session = server.connect(&path("open-only")).await;
-    within("a stream without data", session.accept_bi()).await.unwrap();
+    within("a stream without data", session.accept_bi())
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +138,12 @@ async fn a_peers_reset_reaches_the_handler_and_the_other_direction_goes_on() {
     let path = format!("{path}?bytes=1000000");
     let (mut send, recv) = session.open_bi().await.unwrap();
     send.write_all(b"go").await.unwrap();
-    let id = Log::line(&path, "data").await.split(' ').nth(1).unwrap().to_owned();
+    let id = Log::line(&path, "data")
+        .await
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .to_owned();
     send.reset(4_294_967_295).unwrap();
     Log::line(&path, &format!("reset {id} 4294967295")).await;
     assert_eq!(within("the flood", receive_all(recv)).await.0, 1_000_000);
@@ -142,7 +157,12 @@ async fn a_peers_stop_reaches_the_handler_and_the_other_direction_goes_on() {
     let session = server.connect(&path).await;
     let (mut send, mut recv) = session.open_bi().await.unwrap();
     send.write_all(b"first").await.unwrap();
-    let id = Log::line(&path, "data").await.split(' ').nth(1).unwrap().to_owned();
+    let id = Log::line(&path, "data")
+        .await
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .to_owned();
     recv.stop(30).unwrap();
     Log::line(&path, &format!("stop {id} 30")).await;
     send.write_all(b"second!").await.unwrap();
@@ -155,13 +175,23 @@ async fn a_peers_stop_reaches_the_handler_and_the_other_direction_goes_on() {
 async fn the_handlers_reset_and_stop_reach_the_peer_with_their_codes() {
     let server = TestServer::start().await;
     for code in [0, 30, 255, u32::MAX] {
-        let session = server.connect(&format!("{}?code={code}", path("reset"))).await;
+        let session = server
+            .connect(&format!("{}?code={code}", path("reset")))
+            .await;
         let (mut send, mut recv) = session.open_bi().await.unwrap();
         send.write_all(b"x").await.unwrap();
-        assert_eq!(within("the reset", recv.received_reset()).await.unwrap(), Some(code));
-        let session = server.connect(&format!("{}?code={code}", path("stop"))).await;
+        assert_eq!(
+            within("the reset", recv.received_reset()).await.unwrap(),
+            Some(code)
+        );
+        let session = server
+            .connect(&format!("{}?code={code}", path("stop")))
+            .await;
         let (mut send, _recv) = session.open_bi().await.unwrap();
         send.write_all(b"x").await.unwrap();
-        assert_eq!(within("the stop", send.stopped()).await.unwrap(), Some(code));
+        assert_eq!(
+            within("the stop", send.stopped()).await.unwrap(),
+            Some(code)
+        );
     }
 }

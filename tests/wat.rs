@@ -12,7 +12,10 @@ fn component(wat: &str) -> anyhow::Result<Vec<u8>> {
     let (package, _) = resolve.push_dir(root().join("wit"))?;
     let world = resolve.select_world(&[package], Some("session-handler"))?;
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
-    ComponentEncoder::default().validate(true).module(&module)?.encode()
+    ComponentEncoder::default()
+        .validate(true)
+        .module(&module)?
+        .encode()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +32,17 @@ async fn a_component_written_by_hand_echoes_streams_and_datagrams() {
     let (mut send, mut recv) = session.open_bi().await.unwrap();
     send.write_all(b"by hand").await.unwrap();
     send.finish().unwrap();
-    assert_eq!(within("the echo", recv.read_to_end(99)).await.unwrap(), b"by hand");
-    session.send_datagram(b"datagram".as_slice().into()).unwrap();
-    assert_eq!(within("the datagram", session.read_datagram()).await.unwrap()[..], *b"datagram");
+    assert_eq!(
+        within("the echo", recv.read_to_end(99)).await.unwrap(),
+        b"by hand"
+    );
+    session
+        .send_datagram(b"datagram".as_slice().into())
+        .unwrap();
+    assert_eq!(
+        within("the datagram", session.read_datagram())
+            .await
+            .unwrap()[..],
+        *b"datagram"
+    );
 }

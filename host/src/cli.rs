@@ -14,7 +14,13 @@ pub struct Cli {
     command: Command,
 
     /// What is logged, such as `info`, `wharf=debug` or `wharf::guest=off`.
-    #[arg(long, global = true, env = "WHARF_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "WHARF_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     log: String,
 }
 

@@ -27,7 +27,14 @@ pub fn build(folder: &Path, say: impl Fn(&str)) -> anyhow::Result<PathBuf> {
     add_target(&say)?;
     say(&format!("building {} for {TARGET}", folder.display()));
     let output = Command::new(cargo())
-        .args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"])
+        .args([
+            "build",
+            "--release",
+            "--target",
+            TARGET,
+            "--message-format",
+            "json-render-diagnostics",
+        ])
         .arg("--manifest-path")
         .arg(&manifest)
         // Flags of an outer cargo are meant for the host's own build.
@@ -36,9 +43,17 @@ pub fn build(folder: &Path, say: impl Fn(&str)) -> anyhow::Result<PathBuf> {
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo (install Rust from https://rustup.rs)")?;
-    ensure!(output.status.success(), "{}: does not build; cargo says why above", folder.display());
-    component(&output.stdout, &manifest)
-        .with_context(|| format!("{}: makes no component (its [lib] needs crate-type = [\"cdylib\"])", folder.display()))
+    ensure!(
+        output.status.success(),
+        "{}: does not build; cargo says why above",
+        folder.display()
+    );
+    component(&output.stdout, &manifest).with_context(|| {
+        format!(
+            "{}: makes no component (its [lib] needs crate-type = [\"cdylib\"])",
+            folder.display()
+        )
+    })
 }
 
 /// The cargo that runs this process, or the one on the path.
@@ -55,11 +70,18 @@ fn add_target(say: &impl Fn(&str)) -> anyhow::Result<()> {
     if sysroot.join("lib/rustlib").join(TARGET).is_dir() {
         return Ok(());
     }
-    say(&format!("adding the target {TARGET}: rustup target add {TARGET}"));
-    match Command::new("rustup").args(["target", "add", TARGET]).status() {
+    say(&format!(
+        "adding the target {TARGET}: rustup target add {TARGET}"
+    ));
+    match Command::new("rustup")
+        .args(["target", "add", TARGET])
+        .status()
+    {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => bail!("rustup cannot add the target; run: rustup target add {TARGET}"),
-        Err(_) => bail!("the target {TARGET} is missing and there is no rustup; where there is, run: rustup target add {TARGET}"),
+        Err(_) => bail!(
+            "the target {TARGET} is missing and there is no rustup; where there is, run: rustup target add {TARGET}"
+        ),
     }
 }
 
@@ -79,9 +101,14 @@ fn component(messages: &[u8], manifest: &Path) -> Option<PathBuf> {
     messages
         .split(|byte| *byte == b'\n')
         .filter_map(|line| serde_json::from_slice::<Message>(line).ok())
-        .filter(|message| message.reason == "compiler-artifact" && message.manifest_path == manifest)
+        .filter(|message| {
+            message.reason == "compiler-artifact" && message.manifest_path == manifest
+        })
         .flat_map(|message| message.filenames)
-        .find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
+        .find(|file| {
+            file.extension()
+                .is_some_and(|extension| extension == "wasm")
+        })
 }
 
 #[cfg(test)]
@@ -92,7 +119,10 @@ mod tests {
     fn a_folder_without_a_crate_is_named_with_the_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let error = build(folder.path(), |_| {}).unwrap_err().to_string();
-        assert!(error.contains(&folder.path().display().to_string()), "{error}");
+        assert!(
+            error.contains(&folder.path().display().to_string()),
+            "{error}"
+        );
         assert!(error.contains("Cargo.toml"), "{error}");
     }
 
@@ -116,6 +146,9 @@ mod tests {
             r#"{"reason":"build-finished","success":true}"#.to_owned(),
         ]
         .join("\n");
-        assert_eq!(component(messages.as_bytes(), &manifest), Some(PathBuf::from("/t/echo.wasm")));
+        assert_eq!(
+            component(messages.as_bytes(), &manifest),
+            Some(PathBuf::from("/t/echo.wasm"))
+        );
     }
 }

@@ -59,9 +59,23 @@ impl Page {
     /// When the socket fails.
     pub async fn run(self, target: Target) -> anyhow::Result<()> {
         let router = Router::new()
-            .route("/", get(|| async { file("text/html; charset=utf-8", include_str!("page/index.html")) }))
-            .route("/page.css", get(|| async { file("text/css; charset=utf-8", include_str!("page/page.css")) }))
-            .route("/page.js", get(|| async { file("text/javascript; charset=utf-8", include_str!("page/page.js")) }))
+            .route(
+                "/",
+                get(|| async { file("text/html; charset=utf-8", include_str!("page/index.html")) }),
+            )
+            .route(
+                "/page.css",
+                get(|| async { file("text/css; charset=utf-8", include_str!("page/page.css")) }),
+            )
+            .route(
+                "/page.js",
+                get(|| async {
+                    file(
+                        "text/javascript; charset=utf-8",
+                        include_str!("page/page.js"),
+                    )
+                }),
+            )
             .route(
                 "/session.json",
                 get(|| async move { ([(header::CACHE_CONTROL, "no-store")], Json(target)) }),
@@ -71,7 +85,8 @@ impl Page {
 }
 
 fn file(kind: &'static str, content: &'static str) -> impl IntoResponse {
-    const POLICY: &str = "default-src 'self'; img-src data:; connect-src 'self' https:; frame-ancestors 'none'";
+    const POLICY: &str =
+        "default-src 'self'; img-src data:; connect-src 'self' https:; frame-ancestors 'none'";
     let headers: [(HeaderName, &str); 4] = [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, "no-cache"),

@@ -53,7 +53,9 @@ impl Router {
             .find(|route| is_below(path, &route.path))
             .ok_or(Refused::NoRoute)?;
         match &connect.origin {
-            Some(origin) if !is_welcome(&route.origins, origin, &connect.authority) => Err(Refused::Origin),
+            Some(origin) if !is_welcome(&route.origins, origin, &connect.authority) => {
+                Err(Refused::Origin)
+            }
             Some(_) | None => Ok(route),
         }
     }
@@ -70,7 +72,8 @@ fn is_welcome(origins: &Origins, origin: &str, authority: &str) -> bool {
     match origins {
         Origins::Any => true,
         Origins::Listed(listed) => {
-            origin.strip_prefix("https://") == Some(authority) || listed.iter().any(|known| known == origin)
+            origin.strip_prefix("https://") == Some(authority)
+                || listed.iter().any(|known| known == origin)
         }
     }
 }
@@ -104,7 +107,11 @@ mod tests {
             ("http://127.0.0.1:80801", false),
             ("null", false),
         ] {
-            assert_eq!(is_welcome(&listed, origin, "a.example:4433"), welcome, "{origin}");
+            assert_eq!(
+                is_welcome(&listed, origin, "a.example:4433"),
+                welcome,
+                "{origin}"
+            );
         }
         assert!(is_welcome(&Origins::Any, "null", "a.example"));
     }

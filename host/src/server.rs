@@ -75,13 +75,17 @@ impl Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("sessions", &self.sessions()).finish_non_exhaustive()
+        f.debug_struct("Handle")
+            .field("sessions", &self.sessions())
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,8 +185,14 @@ impl Server {
         }
         tracing::info!(sessions = sessions.len(), drain = ?self.config.drain, "draining");
         self.phase.send_replace(Phase::Draining);
-        if tokio::time::timeout(self.config.drain, all_ended(&mut sessions)).await.is_err() {
-            tracing::info!(sessions = sessions.len(), "closing the sessions that are left");
+        if tokio::time::timeout(self.config.drain, all_ended(&mut sessions))
+            .await
+            .is_err()
+        {
+            tracing::info!(
+                sessions = sessions.len(),
+                "closing the sessions that are left"
+            );
             self.phase.send_replace(Phase::Closing);
             // Closing sessions are bounded by their own timeout; this bounds a callback that does not return.
             let last = self.config.transport.close_timeout + self.config.runtime.callback_deadline;
@@ -244,7 +254,12 @@ impl Inner {
                 Err(_) => return incoming.refuse(&refuse(500)).await,
             };
         }
-        if request.connect.fields.iter().any(|(name, _)| name == "sec-webtransport-http3-draft02") {
+        if request
+            .connect
+            .fields
+            .iter()
+            .any(|(name, _)| name == "sec-webtransport-http3-draft02")
+        {
             let field = ("sec-webtransport-http3-draft".to_owned(), "draft02".into());
             response.fields.push(field);
         }
@@ -253,7 +268,9 @@ impl Inner {
                 Exit::Returned => {}
                 exit => tracing::debug!(?exit, "session ended by its handler"),
             },
-            Err(error) => tracing::debug!(peer = %request.peer, %error, "the peer left before its session began"),
+            Err(error) => {
+                tracing::debug!(peer = %request.peer, %error, "the peer left before its session began")
+            }
         }
     }
 }

@@ -237,4 +237,3 @@ pub struct Info {
     /// Whether datagrams always arrive.
     pub datagrams_reliable: bool,
 }
-

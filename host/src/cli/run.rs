@@ -24,11 +24,21 @@ pub(super) struct Args {
     handler: PathBuf,
 
     /// Where sessions are served (UDP). Port 0 takes a free one.
-    #[arg(long, env = "WHARF_LISTEN", default_value = "127.0.0.1:4433", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "WHARF_LISTEN",
+        default_value = "127.0.0.1:4433",
+        value_name = "ADDRESS"
+    )]
     listen: SocketAddr,
 
     /// Where the page is served (TCP). Port 0 takes a free one.
-    #[arg(long, env = "WHARF_PAGE", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "WHARF_PAGE",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS"
+    )]
     page: SocketAddr,
 
     /// A PEM certificate chain to serve with, instead of one made at start.
@@ -40,7 +50,12 @@ pub(super) struct Args {
     key: Option<PathBuf>,
 
     /// A web page's origin that may open sessions besides the page's own, such as `http://localhost:5173`; `*` is all.
-    #[arg(long, env = "WHARF_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
+    #[arg(
+        long,
+        env = "WHARF_ALLOW_ORIGIN",
+        value_delimiter = ',',
+        value_name = "ORIGIN"
+    )]
     allow_origin: Vec<String>,
 }
 
@@ -52,7 +67,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         args.handler.clone()
     };
     let page = Page::bind(args.page).await?;
-    let name = component.file_name().unwrap_or(component.as_os_str()).to_string_lossy().into_owned();
+    let name = component
+        .file_name()
+        .unwrap_or(component.as_os_str())
+        .to_string_lossy()
+        .into_owned();
     let route = Route {
         name: name.clone(),
         path: "/".to_owned(),
@@ -87,11 +106,19 @@ fn say(line: &str) {
 /// Says where everything is.
 fn announce(target: &Target, page: SocketAddr, handler: &Path) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "wharf {} serves {}\n", target.version, handler.display())?;
+    writeln!(
+        out,
+        "wharf {} serves {}\n",
+        target.version,
+        handler.display()
+    )?;
     writeln!(out, "  page     http://{}/", dialable(page))?;
     writeln!(out, "  session  {}", target.url)?;
     writeln!(out, "  hash     sha-256 {}\n", target.hash)?;
-    writeln!(out, "Open the page, or connect with the hash in serverCertificateHashes. Ctrl-C stops.")?;
+    writeln!(
+        out,
+        "Open the page, or connect with the hash in serverCertificateHashes. Ctrl-C stops."
+    )?;
     Ok(out.flush()?)
 }
 
@@ -111,8 +138,15 @@ fn origins(listed: &[String], page: SocketAddr) -> Origins {
     if listed.iter().any(|origin| origin == "*") {
         return Origins::Any;
     }
-    let mut origins = vec![format!("http://{}", dialable(page)), format!("http://localhost:{}", page.port())];
-    origins.extend(listed.iter().map(|origin| origin.trim_end_matches('/').to_owned()));
+    let mut origins = vec![
+        format!("http://{}", dialable(page)),
+        format!("http://localhost:{}", page.port()),
+    ];
+    origins.extend(
+        listed
+            .iter()
+            .map(|origin| origin.trim_end_matches('/').to_owned()),
+    );
     Origins::Listed(origins)
 }
 

@@ -14,7 +14,11 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::{Engine, component::Component};
 
 /// Compiles a component, or loads what was compiled before. Trouble with the cache is no trouble with the component.
-pub(super) fn compile(engine: &Engine, folder: Option<&Path>, wasm: &[u8]) -> wasmtime::Result<Component> {
+pub(super) fn compile(
+    engine: &Engine,
+    folder: Option<&Path>,
+    wasm: &[u8],
+) -> wasmtime::Result<Component> {
     let Some(folder) = folder else {
         return Component::new(engine, wasm);
     };
@@ -46,7 +50,12 @@ fn entry(engine: &Engine, folder: &Path, wasm: &[u8]) -> anyhow::Result<PathBuf>
     engine.precompile_compatibility_hash().hash(&mut key);
     key.0.update(env!("CARGO_PKG_VERSION"));
     key.0.update(wasm);
-    let name: String = key.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let name: String = key
+        .0
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     Ok(folder.join(name).with_extension("cwasm"))
 }
 
@@ -60,8 +69,14 @@ fn make_private(folder: &Path) -> anyhow::Result<()> {
         .create(folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
     let metadata = std::fs::metadata(folder)?;
-    ensure!(metadata.uid() == rustix::process::geteuid().as_raw(), "the folder belongs to somebody else");
-    ensure!(metadata.mode() & 0o022 == 0, "others may write to the folder (chmod go-w)");
+    ensure!(
+        metadata.uid() == rustix::process::geteuid().as_raw(),
+        "the folder belongs to somebody else"
+    );
+    ensure!(
+        metadata.mode() & 0o022 == 0,
+        "others may write to the folder (chmod go-w)"
+    );
     Ok(())
 }
 
@@ -115,14 +130,19 @@ mod tests {
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
     fn files(folder: &Path) -> Vec<PathBuf> {
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+        std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect()
     }
 
     #[test]
     fn compiled_code_is_kept_and_a_damaged_file_is_made_again() {
         let (engine, folder) = (Engine::default(), tempfile::tempdir().unwrap());
         compile(&engine, Some(folder.path()), EMPTY).unwrap();
-        let [file] = &files(folder.path())[..] else { panic!("one file") };
+        let [file] = &files(folder.path())[..] else {
+            panic!("one file")
+        };
         let good = std::fs::read(file).unwrap();
         assert!(load(&engine, file).is_some());
         for damaged in [&good[..good.len() / 2], b"", &[&[0], &good[1..]].concat()] {

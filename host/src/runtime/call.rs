@@ -11,7 +11,10 @@ pub(super) struct OutOfTime;
 /// Runs a call to its end, or until it has spent `deadline` of CPU in polls. The guest yields each tick of the epoch, so
 /// this looks as often. The first poll is not counted: nearly every call ends with it, and reading the clock twice would
 /// cost as much as the call.
-pub(super) async fn within<T>(deadline: Duration, call: impl Future<Output = T>) -> Result<T, OutOfTime> {
+pub(super) async fn within<T>(
+    deadline: Duration,
+    call: impl Future<Output = T>,
+) -> Result<T, OutOfTime> {
     let mut call = pin!(call);
     let mut spent = None;
     std::future::poll_fn(move |cx| {
@@ -20,7 +23,9 @@ pub(super) async fn within<T>(deadline: Duration, call: impl Future<Output = T>)
             return Poll::Ready(Ok(value));
         }
         let now = spent.get_or_insert(Duration::ZERO);
-        *now += started.map_or(Duration::ZERO, |started| thread_cpu().saturating_sub(started));
+        *now += started.map_or(Duration::ZERO, |started| {
+            thread_cpu().saturating_sub(started)
+        });
         if *now > deadline {
             return Poll::Ready(Err(OutOfTime));
         }
@@ -52,6 +57,9 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        assert_eq!(within::<()>(Duration::from_millis(10), compute).await, Err(OutOfTime));
+        assert_eq!(
+            within::<()>(Duration::from_millis(10), compute).await,
+            Err(OutOfTime)
+        );
     }
 }

@@ -55,7 +55,12 @@ impl Runtime {
     pub fn load(&self, file: &Path) -> anyhow::Result<Component> {
         let wasm = load::read(file)?;
         let cache = self.inner.options.cache_dir.as_deref();
-        let loaded = load::link(&self.inner.engine, cache, &file.display().to_string(), &wasm)?;
+        let loaded = load::link(
+            &self.inner.engine,
+            cache,
+            &file.display().to_string(),
+            &wasm,
+        )?;
         Ok(Component {
             runtime: self.clone(),
             loaded: Arc::new(loaded),
@@ -91,7 +96,9 @@ impl Runtime {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("options", &self.inner.options).finish_non_exhaustive()
+        f.debug_struct("Runtime")
+            .field("options", &self.inner.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -121,6 +128,8 @@ impl Component {
 
 impl fmt::Debug for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Component").field("admits", &self.admits()).finish_non_exhaustive()
+        f.debug_struct("Component")
+            .field("admits", &self.admits())
+            .finish_non_exhaustive()
     }
 }

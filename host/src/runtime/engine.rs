@@ -53,7 +53,9 @@ pub(super) fn engine(wished: u32, limits: &Limits) -> anyhow::Result<Sized> {
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(sessions, limits)));
     let engine = Engine::new(&config)
         .map_err(anyhow::Error::from)
-        .with_context(|| format!("cannot reserve memory for {sessions} sessions (lower `sessions`)"))?;
+        .with_context(|| {
+            format!("cannot reserve memory for {sessions} sessions (lower `sessions`)")
+        })?;
     start_clock(&engine)?;
     Ok(Sized { engine, sessions })
 }
@@ -82,7 +84,9 @@ fn memories(sessions: u32) -> u32 {
 
 /// How many of the sessions wished for fit under the kernel's limit of memory maps, and into the address space.
 fn capacity(wished: u32, maps: Option<u32>) -> u32 {
-    let by_maps = maps.map_or(u32::MAX, |maps| maps.saturating_sub(MAPS_RESERVED) / MAPS_PER_SESSION);
+    let by_maps = maps.map_or(u32::MAX, |maps| {
+        maps.saturating_sub(MAPS_RESERVED) / MAPS_PER_SESSION
+    });
     let reservations = ADDRESS_SPACE / RESERVATION;
     // Of nine memories eight are counted, and a tenth of the address space is left for the rest.
     let by_space = u32::try_from(reservations / 10 * 8).unwrap_or(u32::MAX);
@@ -91,7 +95,11 @@ fn capacity(wished: u32, maps: Option<u32>) -> u32 {
 
 /// The kernel's limit of memory maps for a process, where there is one.
 fn max_map_count() -> Option<u32> {
-    std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()
+    std::fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// Advances the epoch until the engine is gone.
@@ -124,6 +132,9 @@ mod tests {
     #[test]
     fn sessions_are_capped_below_the_address_space() {
         let sessions = capacity(u32::MAX, None);
-        assert!(u64::from(memories(sessions)) * RESERVATION < ADDRESS_SPACE, "{sessions}");
+        assert!(
+            u64::from(memories(sessions)) * RESERVATION < ADDRESS_SPACE,
+            "{sessions}"
+        );
     }
 }

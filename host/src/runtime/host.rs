@@ -20,7 +20,10 @@ use crate::transport::{Closer, CommandError, Session};
 
 /// The guest's handle of its session. There is one session in a store, so it says nothing.
 #[derive(Debug)]
-#[expect(unreachable_pub, reason = "the generated bindings give it out under its WIT name")]
+#[expect(
+    unreachable_pub,
+    reason = "the generated bindings give it out under its WIT name"
+)]
 pub struct Handle;
 
 /// What a store holds for its guest.
@@ -100,41 +103,82 @@ impl HostSession for State {
         })
     }
 
-    fn open_stream(&mut self, _: Resource<Handle>, kind: StreamKind) -> wasmtime::Result<Result<u64, Error>> {
+    fn open_stream(
+        &mut self,
+        _: Resource<Handle>,
+        kind: StreamKind,
+    ) -> wasmtime::Result<Result<u64, Error>> {
         let dir = match kind {
             StreamKind::Bidi => Dir::Bi,
             StreamKind::Uni => Dir::Uni,
         };
-        let opened = self.open_session().and_then(|session| session.open(dir).map_err(error));
+        let opened = self
+            .open_session()
+            .and_then(|session| session.open(dir).map_err(error));
         Ok(opened.map(u64::from))
     }
 
-    fn send(&mut self, _: Resource<Handle>, id: u64, data: Vec<u8>, fin: bool) -> wasmtime::Result<Result<(), Error>> {
+    fn send(
+        &mut self,
+        _: Resource<Handle>,
+        id: u64,
+        data: Vec<u8>,
+        fin: bool,
+    ) -> wasmtime::Result<Result<(), Error>> {
         Ok(self.on_stream(id, |session, id| session.send(id, Bytes::from(data), fin)))
     }
 
-    fn send_capacity(&mut self, _: Resource<Handle>, id: u64) -> wasmtime::Result<Result<u64, Error>> {
+    fn send_capacity(
+        &mut self,
+        _: Resource<Handle>,
+        id: u64,
+    ) -> wasmtime::Result<Result<u64, Error>> {
         Ok(self.on_stream(id, Session::send_capacity))
     }
 
-    fn close_stream(&mut self, _: Resource<Handle>, id: u64) -> wasmtime::Result<Result<(), Error>> {
+    fn close_stream(
+        &mut self,
+        _: Resource<Handle>,
+        id: u64,
+    ) -> wasmtime::Result<Result<(), Error>> {
         Ok(self.on_stream(id, Session::finish))
     }
 
-    fn reset_stream(&mut self, _: Resource<Handle>, id: u64, code: u32) -> wasmtime::Result<Result<(), Error>> {
+    fn reset_stream(
+        &mut self,
+        _: Resource<Handle>,
+        id: u64,
+        code: u32,
+    ) -> wasmtime::Result<Result<(), Error>> {
         Ok(self.on_stream(id, |session, id| session.reset(id, code)))
     }
 
-    fn stop_sending(&mut self, _: Resource<Handle>, id: u64, code: u32) -> wasmtime::Result<Result<(), Error>> {
+    fn stop_sending(
+        &mut self,
+        _: Resource<Handle>,
+        id: u64,
+        code: u32,
+    ) -> wasmtime::Result<Result<(), Error>> {
         Ok(self.on_stream(id, |session, id| session.stop(id, code)))
     }
 
-    fn set_priority(&mut self, _: Resource<Handle>, id: u64, priority: i32) -> wasmtime::Result<Result<(), Error>> {
+    fn set_priority(
+        &mut self,
+        _: Resource<Handle>,
+        id: u64,
+        priority: i32,
+    ) -> wasmtime::Result<Result<(), Error>> {
         Ok(self.on_stream(id, |session, id| session.set_priority(id, priority)))
     }
 
-    fn send_datagram(&mut self, _: Resource<Handle>, data: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.open_session().and_then(|session| session.send_datagram(&data).map_err(error)))
+    fn send_datagram(
+        &mut self,
+        _: Resource<Handle>,
+        data: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        Ok(self
+            .open_session()
+            .and_then(|session| session.send_datagram(&data).map_err(error)))
     }
 
     fn drain(&mut self, _: Resource<Handle>) -> wasmtime::Result<()> {
@@ -151,14 +195,25 @@ impl HostSession for State {
         Ok(())
     }
 
-    fn set_timer(&mut self, _: Resource<Handle>, after_ms: u64) -> wasmtime::Result<Result<u64, Error>> {
+    fn set_timer(
+        &mut self,
+        _: Resource<Handle>,
+        after_ms: u64,
+    ) -> wasmtime::Result<Result<u64, Error>> {
         if let Err(closed) = self.open_session() {
             return Ok(Err(closed));
         }
         let Some(due) = Instant::now().checked_add(Duration::from_millis(after_ms)) else {
-            return Ok(Err(Error::Invalid("after-ms is beyond the end of the host's clock".to_owned())));
+            return Ok(Err(Error::Invalid(
+                "after-ms is beyond the end of the host's clock".to_owned(),
+            )));
         };
-        let full = || Error::Invalid(format!("the session has {} timers already, which is the limit", self.timers_max));
+        let full = || {
+            Error::Invalid(format!(
+                "the session has {} timers already, which is the limit",
+                self.timers_max
+            ))
+        };
         Ok(self.timers.set(due, self.timers_max).ok_or_else(full))
     }
 

@@ -40,14 +40,25 @@ impl Budget {
 }
 
 impl ResourceLimiter for Budget {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         // What the memory's own type forbids is not for want of memory here.
         Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grow(current, desired))
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let bytes = |entries: usize| entries.saturating_mul(TABLE_ENTRY);
-        Ok(maximum.is_none_or(|maximum| desired <= maximum) && self.grow(bytes(current), bytes(desired)))
+        Ok(maximum.is_none_or(|maximum| desired <= maximum)
+            && self.grow(bytes(current), bytes(desired)))
     }
 }
 
@@ -61,9 +72,15 @@ mod tests {
         assert!(budget.memory_growing(0, 131_072, None).unwrap());
         assert!(budget.table_growing(0, 8_000, None).unwrap());
         assert!(!budget.denied());
-        assert!(!budget.memory_growing(0, 65_536, None).unwrap(), "a second memory counts too");
+        assert!(
+            !budget.memory_growing(0, 65_536, None).unwrap(),
+            "a second memory counts too"
+        );
         assert!(budget.denied());
-        assert!(budget.table_growing(8_000, 8_600, None).unwrap(), "what fits is granted still");
+        assert!(
+            budget.table_growing(8_000, 8_600, None).unwrap(),
+            "what fits is granted still"
+        );
     }
 
     #[test]

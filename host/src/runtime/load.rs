@@ -18,8 +18,14 @@ use super::{
 const CALLBACKS: &str = "wharf:webtransport/callbacks@0.1.0";
 const ADMISSION: &str = "wharf:webtransport/admission@0.1.0";
 /// What a component may import besides our own package.
-const GRANTED: [&str; 6] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+const GRANTED: [&str; 6] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 const OURS: &str = "wharf:webtransport/";
 
 /// Reads a file and makes sure that it is a component.
@@ -36,10 +42,16 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     match wasm.get(..8) {
         Some([b'\0', b'a', b's', b'm', _, _, 1, 0]) => Ok(wasm),
         Some([b'\0', b'a', b's', b'm', 1, 0, 0, 0]) => {
-            bail!("{name}: not a component: a core module (build it for wasm32-wasip2, or wrap it with `wasm-tools component new`)")
+            bail!(
+                "{name}: not a component: a core module (build it for wasm32-wasip2, or wrap it with `wasm-tools component new`)"
+            )
         }
-        Some([b'\0', b'a', b's', b'm', ..]) => bail!("{name}: not a component: of a WebAssembly version that is not known"),
-        Some(_) | None => bail!("{name}: not WebAssembly (give a component, or the folder of a Rust crate)"),
+        Some([b'\0', b'a', b's', b'm', ..]) => {
+            bail!("{name}: not a component: of a WebAssembly version that is not known")
+        }
+        Some(_) | None => {
+            bail!("{name}: not WebAssembly (give a component, or the folder of a Rust crate)")
+        }
     }
 }
 
@@ -51,9 +63,15 @@ pub(super) struct Loaded {
 }
 
 /// Compiles, checks and links a component. `name` stands before what is wrong.
-pub(super) fn link(engine: &Engine, cache: Option<&Path>, name: &str, wasm: &[u8]) -> anyhow::Result<Loaded> {
-    let component = cache::compile(engine, cache, wasm)
-        .map_err(|error| anyhow::anyhow!("{name}: not a valid component: {}", first_line(&error)))?;
+pub(super) fn link(
+    engine: &Engine,
+    cache: Option<&Path>,
+    name: &str,
+    wasm: &[u8],
+) -> anyhow::Result<Loaded> {
+    let component = cache::compile(engine, cache, wasm).map_err(|error| {
+        anyhow::anyhow!("{name}: not a valid component: {}", first_line(&error))
+    })?;
     check(engine, &component, name)?;
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -61,7 +79,12 @@ pub(super) fn link(engine: &Engine, cache: Option<&Path>, name: &str, wasm: &[u8
     let pre = linker
         .instantiate_pre(&component)
         .and_then(SessionHandlerPre::new)
-        .map_err(|error| anyhow::anyhow!("{name}: does not fit the world session-handler: {}", first_line(&error)))?;
+        .map_err(|error| {
+            anyhow::anyhow!(
+                "{name}: does not fit the world session-handler: {}",
+                first_line(&error)
+            )
+        })?;
     let admit = component
         .get_export_index(None, ADMISSION)
         .and_then(|interface| component.get_export_index(Some(&interface), "admit"));
@@ -70,15 +93,26 @@ pub(super) fn link(engine: &Engine, cache: Option<&Path>, name: &str, wasm: &[u8
 
 fn check(engine: &Engine, component: &Component, name: &str) -> anyhow::Result<()> {
     let kind = component.component_type();
-    let exports: Vec<_> = kind.exports(engine).map(|(export, _)| export.to_owned()).collect();
+    let exports: Vec<_> = kind
+        .exports(engine)
+        .map(|(export, _)| export.to_owned())
+        .collect();
     if !exports.iter().any(|export| export == CALLBACKS) {
-        let exported = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
-        bail!("{name}: exports no {CALLBACKS} (it exports {exported}; build it for the world session-handler of wharf:webtransport@0.1.0)");
+        let exported = if exports.is_empty() {
+            "nothing".to_owned()
+        } else {
+            exports.join(", ")
+        };
+        bail!(
+            "{name}: exports no {CALLBACKS} (it exports {exported}; build it for the world session-handler of wharf:webtransport@0.1.0)"
+        );
     }
     let ungranted: Vec<_> = kind
         .imports(engine)
         .map(|(import, _)| import.to_owned())
-        .filter(|import| !import.starts_with(OURS) && !GRANTED.iter().any(|granted| import.starts_with(granted)))
+        .filter(|import| {
+            !import.starts_with(OURS) && !GRANTED.iter().any(|granted| import.starts_with(granted))
+        })
         .collect();
     ensure!(
         ungranted.is_empty(),

@@ -44,7 +44,10 @@ impl Output {
     }
 
     fn write(&self, bytes: &[u8]) {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).write(bytes);
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(bytes);
     }
 }
 
@@ -79,7 +82,11 @@ impl Lines {
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.line);
-        let cut = if std::mem::take(&mut self.cut) { " [line cut]" } else { "" };
+        let cut = if std::mem::take(&mut self.cut) {
+            " [line cut]"
+        } else {
+            ""
+        };
         if self.second.elapsed() >= Duration::from_secs(1) {
             self.tell_dropped();
             self.second = Instant::now();
@@ -96,7 +103,10 @@ impl Lines {
     fn tell_dropped(&mut self) {
         let dropped = std::mem::take(&mut self.dropped);
         if dropped > 0 {
-            self.log(&format!("[{dropped} lines dropped: more than {} in a second]", self.rate_max));
+            self.log(&format!(
+                "[{dropped} lines dropped: more than {} in a second]",
+                self.rate_max
+            ));
         }
     }
 
@@ -168,7 +178,11 @@ impl Pollable for Output {
 }
 
 impl AsyncWrite for Output {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Self::write(&self, bytes);
         Poll::Ready(Ok(bytes.len()))
     }

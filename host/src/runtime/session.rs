@@ -134,7 +134,12 @@ fn store(component: &Component, label: &Arc<Label>) -> Store<State> {
     // A guest may send all of its memory at once, and no more.
     store.set_hostcall_fuel(limits.memory.saturating_add(HOSTCALL_SLACK));
     store.set_max_component_handles(limits.handles as usize);
-    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+    store.epoch_deadline_callback(|_| {
+        Ok(UpdateDeadline::YieldCustom(
+            1,
+            Box::pin(tokio::task::yield_now()),
+        ))
+    });
     store
 }
 
@@ -153,7 +158,10 @@ fn settle<T>(
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(trap)) if store.data().budget.denied() => (Exit::OutOfMemory, format!("{trap:#}")),
         Ok(Err(trap)) => (Exit::Trapped, format!("{trap:#}")),
-        Err(OutOfTime) => (Exit::OutOfTime, "a callback spent its CPU deadline".to_owned()),
+        Err(OutOfTime) => (
+            Exit::OutOfTime,
+            "a callback spent its CPU deadline".to_owned(),
+        ),
     };
     let Label {
         session,
@@ -161,7 +169,14 @@ fn settle<T>(
         route,
         path,
     } = label;
-    tracing::info!(session, tenant = &**tenant, route = &**route, path, ?exit, "handler ended: {why}");
+    tracing::info!(
+        session,
+        tenant = &**tenant,
+        route = &**route,
+        path,
+        ?exit,
+        "handler ended: {why}"
+    );
     Err(exit)
 }
 
@@ -177,12 +192,15 @@ impl Guest {
         let Some(admit) = &self.component.loaded.admit else {
             return Err(Exit::Failed);
         };
-        let typed = self.instance.get_typed_func::<(&types::Request,), Answer>(&mut self.store, admit);
+        let typed = self
+            .instance
+            .get_typed_func::<(&types::Request,), Answer>(&mut self.store, admit);
         let function = settle(&self.store, &self.label, Ok(typed))?;
         let request = wit_request(request);
         rearm(&mut self.store);
         let deadline = self.component.runtime.limits().callback_deadline;
-        let result = call::within(deadline, function.call_async(&mut self.store, (&request,))).await;
+        let result =
+            call::within(deadline, function.call_async(&mut self.store, (&request,))).await;
         let (answer,) = settle(&self.store, &self.label, result)?;
         let answer = match answer {
             Ok(acceptance) => acceptable(acceptance, &request).map(Ok),
@@ -190,7 +208,11 @@ impl Guest {
         };
         answer.map_err(|why| {
             let Label { session, route, .. } = &*self.label;
-            tracing::info!(session, route = &**route, "the answer of admit cannot be sent: {why}");
+            tracing::info!(
+                session,
+                route = &**route,
+                "the answer of admit cannot be sent: {why}"
+            );
             Exit::Failed
         })
     }
@@ -228,12 +250,20 @@ impl Guest {
         let deadline = component.runtime.limits().callback_deadline;
         let exports = SessionHandler::new(&mut *store, instance);
         let exports = settle(store, label, Ok(exports))?;
-        let handle = store.data_mut().table.push(Handle).map_err(wasmtime::Error::from);
+        let handle = store
+            .data_mut()
+            .table
+            .push(Handle)
+            .map_err(wasmtime::Error::from);
         let handle: Resource<Handle> = settle(store, label, Ok(handle))?;
         let handler = exports.wharf_webtransport_callbacks().handler();
         let request = wit_request(request);
         rearm(store);
-        let result = call::within(deadline, handler.call_constructor(&mut *store, handle, &request)).await;
+        let result = call::within(
+            deadline,
+            handler.call_constructor(&mut *store, handle, &request),
+        )
+        .await;
         let this = settle(store, label, result)?;
         drop(request);
         loop {
@@ -252,7 +282,9 @@ impl Guest {
 
 impl fmt::Debug for Guest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guest").field("label", &self.label).finish_non_exhaustive()
+        f.debug_struct("Guest")
+            .field("label", &self.label)
+            .finish_non_exhaustive()
     }
 }
 
@@ -285,17 +317,39 @@ async fn dispatch(
         Next::Timer(timer) => return handler.call_on_timer(store, this, timer).await,
     };
     match event {
-        Event::Opened(id) => handler.call_on_stream_opened(store, this, id.into(), kind(id)).await,
-        Event::Data { stream, data, fin } => {
-            handler.call_on_stream_data(store, this, stream.into(), &data, fin).await
+        Event::Opened(id) => {
+            handler
+                .call_on_stream_opened(store, this, id.into(), kind(id))
+                .await
         }
-        Event::Reset(id, code) => handler.call_on_stream_reset(store, this, id.into(), code).await,
-        Event::Stopped(id, code) => handler.call_on_stop_sending(store, this, id.into(), code).await,
-        Event::Writable(id) => handler.call_on_stream_writable(store, this, id.into()).await,
+        Event::Data { stream, data, fin } => {
+            handler
+                .call_on_stream_data(store, this, stream.into(), &data, fin)
+                .await
+        }
+        Event::Reset(id, code) => {
+            handler
+                .call_on_stream_reset(store, this, id.into(), code)
+                .await
+        }
+        Event::Stopped(id, code) => {
+            handler
+                .call_on_stop_sending(store, this, id.into(), code)
+                .await
+        }
+        Event::Writable(id) => {
+            handler
+                .call_on_stream_writable(store, this, id.into())
+                .await
+        }
         Event::StreamClosed(id) => handler.call_on_stream_closed(store, this, id.into()).await,
         Event::Datagram(data) => handler.call_on_datagram(store, this, &data).await,
         Event::Draining => handler.call_on_drain(store, this).await,
-        Event::Closed(closed) => handler.call_on_closed(store, this, &close_info(closed)).await,
+        Event::Closed(closed) => {
+            handler
+                .call_on_closed(store, this, &close_info(closed))
+                .await
+        }
     }
 }
 
@@ -328,7 +382,9 @@ fn wit_request(request: &Request) -> types::Request {
         path: connect.path.clone(),
         token: connect.token.as_str().to_owned(),
         origin: connect.origin.clone(),
-        fields: fields.map(|(name, value)| (name.clone(), value.to_vec())).collect(),
+        fields: fields
+            .map(|(name, value)| (name.clone(), value.to_vec()))
+            .collect(),
         offered_protocols: connect.offered_protocols.clone(),
         peer: request.peer.to_string(),
         http: match request.http {
@@ -341,7 +397,10 @@ fn wit_request(request: &Request) -> types::Request {
 /// The response of an acceptance, or why it cannot be sent.
 fn acceptable(acceptance: types::Acceptance, request: &types::Request) -> Result<Response, String> {
     if !(200..300).contains(&acceptance.status) {
-        return Err(format!("an acceptance has a status from 200 to 299, not {}", acceptance.status));
+        return Err(format!(
+            "an acceptance has a status from 200 to 299, not {}",
+            acceptance.status
+        ));
     }
     if let Some(protocol) = &acceptance.protocol
         && !request.offered_protocols.contains(protocol)
@@ -358,7 +417,10 @@ fn acceptable(acceptance: types::Acceptance, request: &types::Request) -> Result
 /// The response of a rejection, or why it cannot be sent.
 fn rejectable(rejection: types::Rejection) -> Result<Response, String> {
     if !(300..600).contains(&rejection.status) {
-        return Err(format!("a rejection has a status from 300 to 599, not {}", rejection.status));
+        return Err(format!(
+            "a rejection has a status from 300 to 599, not {}",
+            rejection.status
+        ));
     }
     Ok(Response {
         status: rejection.status,
@@ -369,15 +431,22 @@ fn rejectable(rejection: types::Rejection) -> Result<Response, String> {
 
 /// Fields that HTTP can send: names and values are well-formed, and none is the connection's own affair.
 fn sendable(fields: Vec<(String, Vec<u8>)>) -> Result<Vec<(String, Bytes)>, String> {
-    const OWN: [&str; 7] =
-        ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "wt-protocol"];
+    const OWN: [&str; 7] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "wt-protocol",
+    ];
     let check = |(name, value): (String, Vec<u8>)| {
         let known = http::HeaderName::from_lowercase(name.as_bytes()).is_ok();
-        if !known || OWN.contains(&name.as_str()) || http::HeaderValue::from_bytes(&value).is_err() {
+        if !known || OWN.contains(&name.as_str()) || http::HeaderValue::from_bytes(&value).is_err()
+        {
             return Err(format!("the field {name:?} cannot be sent"));
         }
         Ok((name, Bytes::from(value)))
     };
     fields.into_iter().map(check).collect()
 }
-

@@ -38,7 +38,9 @@ impl Timers {
             return Poll::Pending;
         };
         let (due, number) = (*due, *number);
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
         if sleep.deadline() != due {
             sleep.as_mut().reset(due);
         }

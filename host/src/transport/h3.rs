@@ -124,7 +124,8 @@ pub struct Closer {
 impl Closer {
     /// Closes what is left, and waits until the peers had time to notice.
     pub async fn close(self) {
-        self.endpoint.close(quic_code(HttpCode::H3_NO_ERROR), b"shutting down");
+        self.endpoint
+            .close(quic_code(HttpCode::H3_NO_ERROR), b"shutting down");
         self.endpoint.wait_idle().await;
     }
 }

@@ -32,9 +32,10 @@ impl Certificate {
     pub fn development() -> anyhow::Result<Self> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
-        params
-            .subject_alt_names
-            .extend([SanType::IpAddress(Ipv4Addr::LOCALHOST.into()), SanType::IpAddress(Ipv6Addr::LOCALHOST.into())]);
+        params.subject_alt_names.extend([
+            SanType::IpAddress(Ipv4Addr::LOCALHOST.into()),
+            SanType::IpAddress(Ipv6Addr::LOCALHOST.into()),
+        ]);
         // An hour back, for clocks that differ.
         params.not_before = OffsetDateTime::now_utc() - Duration::HOUR;
         params.not_after = params.not_before + Duration::days(DEVELOPMENT_DAYS);
@@ -53,14 +54,23 @@ impl Certificate {
     pub fn from_files(chain: &Path, key: &Path) -> anyhow::Result<Self> {
         let certificates = CertificateDer::pem_file_iter(chain)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .with_context(|| format!("{}: cannot be read as a PEM certificate chain", chain.display()))?;
+            .with_context(|| {
+                format!(
+                    "{}: cannot be read as a PEM certificate chain",
+                    chain.display()
+                )
+            })?;
         anyhow::ensure!(
             !certificates.is_empty(),
             "{}: holds no certificate (expected PEM, `-----BEGIN CERTIFICATE-----`)",
             chain.display()
         );
-        let private = PrivateKeyDer::from_pem_file(key)
-            .with_context(|| format!("{}: cannot be read as an unencrypted PEM private key", key.display()))?;
+        let private = PrivateKeyDer::from_pem_file(key).with_context(|| {
+            format!(
+                "{}: cannot be read as an unencrypted PEM private key",
+                key.display()
+            )
+        })?;
         Ok(Self {
             chain: certificates,
             key: private,
@@ -70,7 +80,9 @@ impl Certificate {
     /// The SHA-256 of the server's own certificate, as browsers take it in `serverCertificateHashes`.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
-        self.chain.first().map_or([0; 32], |own| Sha256::digest(own).into())
+        self.chain
+            .first()
+            .map_or([0; 32], |own| Sha256::digest(own).into())
     }
 
     /// The TLS settings of a server with this certificate: TLS 1.3, no early data.
@@ -94,7 +106,10 @@ mod tests {
 
     #[test]
     fn a_development_certificate_serves_and_has_a_hash_of_its_own() {
-        let (a, b) = (Certificate::development().unwrap(), Certificate::development().unwrap());
+        let (a, b) = (
+            Certificate::development().unwrap(),
+            Certificate::development().unwrap(),
+        );
         a.server_config().unwrap();
         assert_ne!(a.hash(), b.hash());
     }
@@ -104,6 +119,9 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "hello").unwrap();
         let error = Certificate::from_files(file.path(), file.path()).unwrap_err();
-        assert!(format!("{error:#}").contains(&file.path().display().to_string()), "{error:#}");
+        assert!(
+            format!("{error:#}").contains(&file.path().display().to_string()),
+            "{error:#}"
+        );
     }
 }

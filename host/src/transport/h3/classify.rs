@@ -93,7 +93,12 @@ impl Sorter {
     }
 
     /// Sorts a new stream at once where its header is there, as it nearly always is.
-    fn begin(&self, send: Option<quinn::SendStream>, recv: quinn::RecvStream, pending: &mut Pending) {
+    fn begin(
+        &self,
+        send: Option<quinn::SendStream>,
+        recv: quinn::RecvStream,
+        pending: &mut Pending,
+    ) {
         let mut header = Header {
             send,
             recv,
@@ -141,7 +146,10 @@ impl Sorter {
 
     fn sort(&self, header: Header, kind: Kind) {
         let result = match kind {
-            Kind::WebTransport { session, header: size } => self.webtransport(header, session, size),
+            Kind::WebTransport {
+                session,
+                header: size,
+            } => self.webtransport(header, session, size),
             Kind::Request => {
                 self.asked(header.id());
                 self.request(header)
@@ -149,7 +157,8 @@ impl Sorter {
             Kind::Http(kind, size) => self.http(header, kind, size),
         };
         if let Err(violation) = result {
-            self.conn.close(quic_code(violation.code), violation.reason.as_bytes());
+            self.conn
+                .close(quic_code(violation.code), violation.reason.as_bytes());
         }
     }
 
@@ -176,7 +185,9 @@ impl Sorter {
     }
 
     fn request(&self, header: Header) -> Result<(), Violation> {
-        let Some(mut send) = header.send else { return Ok(()) };
+        let Some(mut send) = header.send else {
+            return Ok(());
+        };
         let recv = RecvSide::new(
             header.recv,
             self.conn.clone(),
@@ -207,11 +218,20 @@ impl Sorter {
             }
             _ => {
                 // Greased and unknown types are no errors (RFC 9114, "Unidirectional Streams").
-                _ = header.recv.stop(quic_code(HttpCode::H3_STREAM_CREATION_ERROR));
+                _ = header
+                    .recv
+                    .stop(quic_code(HttpCode::H3_STREAM_CREATION_ERROR));
                 return Ok(());
             }
         };
-        let recv = RecvSide::new(header.recv, self.conn.clone(), header.read, size, filter, self.notes.clone())?;
+        let recv = RecvSide::new(
+            header.recv,
+            self.conn.clone(),
+            header.read,
+            size,
+            filter,
+            self.notes.clone(),
+        )?;
         self.uni.try_send(recv).map_err(|_| Violation {
             code: HttpCode::H3_STREAM_CREATION_ERROR,
             reason: "a second control or QPACK stream",
@@ -242,7 +262,10 @@ fn forget(table: &Table, id: u64) {
 
 /// What a stream is.
 enum Kind {
-    WebTransport { session: VarInt, header: usize },
+    WebTransport {
+        session: VarInt,
+        header: usize,
+    },
     /// A bidirectional stream of frames.
     Request,
     /// A unidirectional stream of that type, whose header takes so many bytes.
@@ -262,7 +285,11 @@ impl Header {
     }
 
     fn dir(&self) -> Dir {
-        if self.send.is_some() { Dir::Bi } else { Dir::Uni }
+        if self.send.is_some() {
+            Dir::Bi
+        } else {
+            Dir::Uni
+        }
     }
 
     /// Reads until the kind is known; `None` when the stream ended before.

@@ -64,9 +64,10 @@ impl Session {
             return self.begin(dir, send, recv);
         }
         // Has the peer told that its limit is in the way.
-        self.core
-            .open(dir)
-            .map_or_else(|error| Err(refused(error)), |()| Err(CommandError::StreamLimit))
+        self.core.open(dir).map_or_else(
+            |error| Err(refused(error)),
+            |()| Err(CommandError::StreamLimit),
+        )
     }
 
     fn begin(
@@ -87,7 +88,12 @@ impl Session {
             Some(recv) => Half::Open(RecvHalf::new(recv, Bytes::new())),
             None => Half::Absent,
         };
-        let slot = self.insert(id, false, Half::Open(SendHalf::new(send, header.freeze())), recv);
+        let slot = self.insert(
+            id,
+            false,
+            Half::Open(SendHalf::new(send, header.freeze())),
+            recv,
+        );
         self.flush(slot);
         Ok(id)
     }
@@ -101,12 +107,16 @@ impl Session {
     ///
     /// [`Event::Writable`]: crate::transport::Event::Writable
     pub fn send(&mut self, stream: StreamId, data: Bytes, fin: bool) -> Result<(), CommandError> {
-        let (stream_max, session_max) = (self.limits.stream_send_buffer, self.limits.session_send_buffer);
+        let (stream_max, session_max) = (
+            self.limits.stream_send_buffer,
+            self.limits.session_send_buffer,
+        );
         let buffered = self.buffered;
         let (slot, send) = self.sending(stream)?;
         let len = data.len();
         let stream_fits = send.queued() == 0 || send.queued().saturating_add(len) <= stream_max;
-        let session_fits = buffered == 0 || buffered.saturating_add(len.min(stream_max)) <= session_max;
+        let session_fits =
+            buffered == 0 || buffered.saturating_add(len.min(stream_max)) <= session_max;
         if len > 0 && !(stream_fits && session_fits) {
             send.refuse(len);
             self.starving |= !session_fits;
@@ -127,7 +137,10 @@ impl Session {
     ///
     /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
     pub fn send_capacity(&mut self, stream: StreamId) -> Result<u64, CommandError> {
-        let session_room = self.limits.session_send_buffer.saturating_sub(self.buffered);
+        let session_room = self
+            .limits
+            .session_send_buffer
+            .saturating_sub(self.buffered);
         let stream_max = self.limits.stream_send_buffer;
         let (_, send) = self.sending(stream)?;
         let room = stream_max.saturating_sub(send.queued()).min(session_room);
@@ -192,7 +205,10 @@ impl Session {
         if self.core.is_closed() {
             return Err(CommandError::Closed);
         }
-        let max = self.conn.max_datagram_size().ok_or(CommandError::Unsupported)?;
+        let max = self
+            .conn
+            .max_datagram_size()
+            .ok_or(CommandError::Unsupported)?;
         let quarter = self.id.quarter();
         let len = quarter.size() + payload.len();
         if len > max {
@@ -206,10 +222,15 @@ impl Session {
             match self.conn.send_datagram(datagram) {
                 Ok(()) => self.counters.datagrams_sent += 1,
                 Err(quinn::SendDatagramError::TooLarge) => return Err(CommandError::TooLarge),
-                Err(quinn::SendDatagramError::UnsupportedByPeer | quinn::SendDatagramError::Disabled) => {
+                Err(
+                    quinn::SendDatagramError::UnsupportedByPeer
+                    | quinn::SendDatagramError::Disabled,
+                ) => {
                     return Err(CommandError::Unsupported);
                 }
-                Err(quinn::SendDatagramError::ConnectionLost(_)) => return Err(CommandError::Closed),
+                Err(quinn::SendDatagramError::ConnectionLost(_)) => {
+                    return Err(CommandError::Closed);
+                }
             }
             return Ok(());
         }
@@ -271,7 +292,12 @@ impl Session {
     ///
     /// `TooLarge` where `label` or `context` is longer than 255 bytes, or `out` longer than TLS derives;
     /// `Closed` where the connection is lost.
-    pub fn export_keying_material(&self, label: &[u8], context: &[u8], out: &mut [u8]) -> Result<(), CommandError> {
+    pub fn export_keying_material(
+        &self,
+        label: &[u8],
+        context: &[u8],
+        out: &mut [u8],
+    ) -> Result<(), CommandError> {
         let label_len = u8::try_from(label.len()).map_err(|_| CommandError::TooLarge)?;
         let context_len = u8::try_from(context.len()).map_err(|_| CommandError::TooLarge)?;
         if self.core.is_closed() {
@@ -292,11 +318,16 @@ impl Session {
         if self.core.is_closed() {
             return Err(CommandError::Closed);
         }
-        self.slots.get(&stream).copied().ok_or(CommandError::UnknownStream)
+        self.slots
+            .get(&stream)
+            .copied()
+            .ok_or(CommandError::UnknownStream)
     }
 
     fn stream(&mut self, slot: usize) -> Result<&mut Stream, CommandError> {
-        self.streams.get_mut(slot).ok_or(CommandError::UnknownStream)
+        self.streams
+            .get_mut(slot)
+            .ok_or(CommandError::UnknownStream)
     }
 
     fn sending(&mut self, stream: StreamId) -> Result<(usize, &mut SendHalf), CommandError> {
@@ -305,7 +336,9 @@ impl Session {
         over(&stream.send)?;
         match &mut stream.send {
             Half::Open(send) if !send.has_fin() => Ok((slot, send)),
-            Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => Err(CommandError::Finished),
+            Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => {
+                Err(CommandError::Finished)
+            }
         }
     }
 }

@@ -64,7 +64,9 @@ impl ConnectStream {
         };
         let received = match recv.poll_recv_data(cx) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(Some(mut data))) => return Poll::Ready(Received::Bytes(data.copy_to_bytes(data.remaining()))),
+            Poll::Ready(Ok(Some(mut data))) => {
+                return Poll::Ready(Received::Bytes(data.copy_to_bytes(data.remaining())));
+            }
             Poll::Ready(Ok(None)) => Received::Fin,
             Poll::Ready(Err(_)) => return Poll::Ready(self.aborted()),
         };
@@ -111,7 +113,9 @@ impl ConnectStream {
             }
         };
         let written: Written = match transmit {
-            Transmit::Capsules(bytes) => Box::pin(async move { send.send_data(bytes).await.ok().map(|()| send) }),
+            Transmit::Capsules(bytes) => {
+                Box::pin(async move { send.send_data(bytes).await.ok().map(|()| send) })
+            }
             Transmit::Fin => Box::pin(async move {
                 _ = send.finish().await; // fails when nobody is left to be told
                 None

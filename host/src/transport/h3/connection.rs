@@ -91,7 +91,10 @@ impl Allowance {
         let bytes = u64::from(limits.session_receive_credit).saturating_mul(sessions.into());
         // A header and an idle control stream must always find room.
         let bytes = bytes.saturating_add(64 << 10);
-        let streams = limits.streams_per_kind.saturating_add(1).saturating_mul(sessions);
+        let streams = limits
+            .streams_per_kind
+            .saturating_add(1)
+            .saturating_mul(sessions);
         Self {
             receive_window: quinn::VarInt::from_u64(bytes).unwrap_or(quinn::VarInt::MAX),
             streams: streams.saturating_add(HTTP_STREAMS).into(),
@@ -188,8 +191,12 @@ impl Requests {
             .enable_datagram(true)
             .max_field_section_size(limits.field_section.into())
             .send_grease(false);
-        let Ok(Ok(mut http)) = tokio::time::timeout(limits.setup_timeout, builder.build(tap)).await else {
-            return this.close(HttpCode::H3_GENERAL_PROTOCOL_ERROR, b"no room for a control stream");
+        let Ok(Ok(mut http)) = tokio::time::timeout(limits.setup_timeout, builder.build(tap)).await
+        else {
+            return this.close(
+                HttpCode::H3_GENERAL_PROTOCOL_ERROR,
+                b"no room for a control stream",
+            );
         };
         // Dropping the set ends the requests that are being answered.
         let mut answering = JoinSet::new();
@@ -252,14 +259,18 @@ impl Requests {
 
     async fn answer(self: Arc<Self>, request: h3::server::RequestResolver<Tap, Bytes>) {
         let timeout = self.shared.limits.setup_timeout;
-        let Ok(id) = SessionId::try_from(request.frame_stream.id().into_inner()) else { return };
+        let Ok(id) = SessionId::try_from(request.frame_stream.id().into_inner()) else {
+            return;
+        };
         let mut asked = Asked {
             table: self.table.clone(),
             id,
             exchange: None,
             begun: false,
         };
-        let Ok(Ok((head, exchange))) = tokio::time::timeout(timeout, request.resolve_request()).await else {
+        let Ok(Ok((head, exchange))) =
+            tokio::time::timeout(timeout, request.resolve_request()).await
+        else {
             return;
         };
         let note = self.notes.take_request(id.into());
@@ -286,14 +297,23 @@ impl Requests {
             Err(refusal) => {
                 tracing::debug!(%peer, %refusal, "CONNECT refused");
                 let status = refusal.status();
-                return asked.refuse(&Response { status, ..Response::default() }).await;
+                return asked
+                    .refuse(&Response {
+                        status,
+                        ..Response::default()
+                    })
+                    .await;
             }
         };
         let Some(settings) = self.peer_settings().await else {
             return asked.abort(HttpCode::H3_MISSING_SETTINGS);
         };
         let limit = self.shared.limits.sessions_per_connection;
-        let most = if settings.pooling(connect.token == Token::WebTransportH3) { limit } else { limit.min(1) };
+        let most = if settings.pooling(connect.token == Token::WebTransportH3) {
+            limit
+        } else {
+            limit.min(1)
+        };
         if *self.shared.phase.borrow() != Phase::Open || !self.table.decide(asked.id, most) {
             tracing::debug!(%peer, most, "CONNECT refused: draining, or too many sessions on the connection");
             return asked.abort(HttpCode::H3_REQUEST_REJECTED);
@@ -336,7 +356,9 @@ struct Asked {
 
 impl Asked {
     async fn refuse(&mut self, response: &Response) {
-        let Some(mut exchange) = self.exchange.take() else { return };
+        let Some(mut exchange) = self.exchange.take() else {
+            return;
+        };
         let Ok(head) = http_response(response) else {
             return abort(exchange, HttpCode::H3_INTERNAL_ERROR);
         };
@@ -385,7 +407,9 @@ impl Parts {
             authority: uri.authority().map(http::uri::Authority::as_str),
             path: uri.path_and_query().map(http::uri::PathAndQuery::as_str),
             protocol: self.token.as_deref(),
-            fields: fields.map(|(name, value)| (name.as_str(), value.as_bytes())).collect(),
+            fields: fields
+                .map(|(name, value)| (name.as_str(), value.as_bytes()))
+                .collect(),
         }
         .check()
     }
@@ -414,7 +438,11 @@ impl Incoming {
     /// When the peer is gone, or a field of the response cannot be sent.
     pub async fn accept(mut self, response: &Response) -> anyhow::Result<Session> {
         let head = http_response(response)?;
-        let mut exchange = self.asked.exchange.take().context("the request was decided before")?;
+        let mut exchange = self
+            .asked
+            .exchange
+            .take()
+            .context("the request was decided before")?;
         exchange.send_response(head).await?;
         self.asked.begun = true;
         let limits = &self.limits;
@@ -446,7 +474,9 @@ impl Incoming {
 
 impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming").field("request", &self.request).finish_non_exhaustive()
+        f.debug_struct("Incoming")
+            .field("request", &self.request)
+            .finish_non_exhaustive()
     }
 }
 
@@ -466,7 +496,10 @@ async fn plain(head: &http::Request<()>, mut exchange: Exchange) {
     const TIMEOUT: Duration = Duration::from_secs(5);
     let known = matches!(head.uri().path(), "/" | "/live");
     let (status, body): (_, &'static [u8]) = match (head.method(), known) {
-        (&Method::GET, true) => (StatusCode::OK, b"wharf is up; sessions begin with CONNECT\n"),
+        (&Method::GET, true) => (
+            StatusCode::OK,
+            b"wharf is up; sessions begin with CONNECT\n",
+        ),
         (&Method::HEAD, true) => (StatusCode::OK, b""),
         (&Method::GET | &Method::HEAD, false) => (StatusCode::NOT_FOUND, b""),
         _ => (StatusCode::METHOD_NOT_ALLOWED, b""),

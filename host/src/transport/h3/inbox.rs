@@ -175,7 +175,10 @@ mod tests {
         inbox.put_datagram(Bytes::from_static(b"a"));
         inbox.put_notice(Notice::Drain);
         inbox.put_notice(Notice::Drain);
-        assert!(matches!(inbox.take(true), Some(Delivery::Notice(Notice::Drain))));
+        assert!(matches!(
+            inbox.take(true),
+            Some(Delivery::Notice(Notice::Drain))
+        ));
         assert!(matches!(inbox.take(true), Some(Delivery::Datagram(_))));
         assert!(inbox.take(true).is_none());
     }

@@ -116,7 +116,11 @@ impl Session {
         let ready = Arc::new(Ready::default());
         let inbox_part = Part::new(INBOX, &ready);
         let waiting_max = 2 * limits.streams_per_kind as usize;
-        let inbox = Arc::new(Inbox::new(inbox_part.token.clone(), waiting_max, limits.datagrams_in));
+        let inbox = Arc::new(Inbox::new(
+            inbox_part.token.clone(),
+            waiting_max,
+            limits.datagrams_in,
+        ));
         table.begin(id, &inbox);
         let connect_part = Part::new(CONNECT, &ready);
         connect_part.token.arm();
@@ -259,7 +263,10 @@ impl Session {
         if let Some(end) = ended {
             return self.sending_ended(slot, end);
         }
-        let room = self.limits.session_send_buffer.saturating_sub(self.buffered);
+        let room = self
+            .limits
+            .session_send_buffer
+            .saturating_sub(self.buffered);
         if send.is_flushed() && send.has_fin() {
             send.finish();
             stream.send = Half::Finished;
@@ -310,13 +317,21 @@ impl Session {
             }
             Event::Datagram(_) => self.counters.datagrams_received += 1,
             Event::Closed(_) => self.over = true,
-            Event::Opened(_) | Event::Reset(..) | Event::Stopped(..) | Event::Writable(_) | Event::Draining => {}
+            Event::Opened(_)
+            | Event::Reset(..)
+            | Event::Stopped(..)
+            | Event::Writable(_)
+            | Event::Draining => {}
         }
         Some(event)
     }
 
     fn count(&mut self, by_peer: bool, dir: Dir, open: bool) {
-        let counts = if by_peer { &mut self.peer_streams } else { &mut self.own_streams };
+        let counts = if by_peer {
+            &mut self.peer_streams
+        } else {
+            &mut self.own_streams
+        };
         let count = &mut counts[kind(dir)];
         *count = if open { *count + 1 } else { *count - 1 };
     }
@@ -326,7 +341,9 @@ impl Session {
         while let Some(event) = self.core.poll_event() {
             match event {
                 proto::Event::Draining => self.events.push_back(Event::Draining),
-                proto::Event::Datagram(datagram) => self.events.push_back(Event::Datagram(datagram)),
+                proto::Event::Datagram(datagram) => {
+                    self.events.push_back(Event::Datagram(datagram))
+                }
                 proto::Event::DataCredit => self.arm_streams(),
                 proto::Event::StreamCredit(_) => {} // the next `open` finds it
                 proto::Event::Closed(closed) => self.end(closed),
@@ -459,7 +476,10 @@ impl Session {
                 return;
             };
             let conn = self.conn.clone();
-            self.sending_datagram = Some(Box::pin(async move { conn.send_datagram_wait(datagram).await }));
+            self.sending_datagram =
+                Some(Box::pin(
+                    async move { conn.send_datagram_wait(datagram).await },
+                ));
         }
     }
 
@@ -495,7 +515,10 @@ impl Session {
             Half::Open(send) if !send.has_fin() => stream_max.saturating_sub(send.queued()),
             Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => usize::MAX,
         };
-        let session_room = self.limits.session_send_buffer.saturating_sub(self.buffered);
+        let session_room = self
+            .limits
+            .session_send_buffer
+            .saturating_sub(self.buffered);
         if session_room < READ_ROOM_MIN.min(self.limits.session_send_buffer) {
             self.starving = true;
             return;
@@ -549,13 +572,18 @@ impl Session {
             self.events.push_back(Event::Stopped(stream.id, code));
         }
         // The peer's code goes back (RFC 9000, "Solicited State Transitions").
-        let answer = code.map_or(HttpCode::H3_REQUEST_CANCELLED, |code| AppCode(code).to_http3());
+        let answer = code.map_or(HttpCode::H3_REQUEST_CANCELLED, |code| {
+            AppCode(code).to_http3()
+        });
         self.give_up_sending(slot, answer);
     }
 
     /// Has the streams looked at that wait for room in the session's buffer.
     fn feed_starving(&mut self) {
-        let free = self.limits.session_send_buffer.saturating_sub(self.buffered);
+        let free = self
+            .limits
+            .session_send_buffer
+            .saturating_sub(self.buffered);
         if self.starving && free >= self.limits.session_send_buffer / 2 {
             self.starving = false;
             self.arm_streams();
@@ -580,7 +608,8 @@ pub(super) fn kind(dir: Dir) -> usize {
 impl Drop for Session {
     fn drop(&mut self) {
         if !self.over {
-            self.connect.transmit(Transmit::Abort(HttpCode::H3_INTERNAL_ERROR));
+            self.connect
+                .transmit(Transmit::Abort(HttpCode::H3_INTERNAL_ERROR));
         }
         self.drop_streams();
     }

@@ -185,7 +185,9 @@ impl SendHalf {
 
     /// Whether a refused send would be taken now, and half of the buffer is free; says so once.
     pub(super) fn take_writable(&mut self, stream_max: usize, session_room: usize) -> bool {
-        let Some(len) = self.refused else { return false };
+        let Some(len) = self.refused else {
+            return false;
+        };
         let level = match stream_max.checked_sub(len) {
             Some(room) => room.min(stream_max / 2),
             None => 0, // larger than the buffer: taken when the buffer is empty
@@ -205,7 +207,11 @@ impl SendHalf {
         credit: u64,
     ) -> Poll<Result<usize, SendEnd>> {
         while !self.header.is_empty() {
-            ready!(poll_write(&mut self.stream, cx, std::slice::from_mut(&mut self.header)))?;
+            ready!(poll_write(
+                &mut self.stream,
+                cx,
+                std::slice::from_mut(&mut self.header)
+            ))?;
         }
         if self.queued == 0 {
             return Poll::Ready(Ok(0));
@@ -213,7 +219,11 @@ impl SendHalf {
         self.seal_tail();
         let credit = usize::try_from(credit).unwrap_or(usize::MAX);
         let written = if self.queued <= credit {
-            ready!(poll_write(&mut self.stream, cx, self.queue.make_contiguous()))?
+            ready!(poll_write(
+                &mut self.stream,
+                cx,
+                self.queue.make_contiguous()
+            ))?
         } else {
             ready!(self.poll_write_part(cx, credit))?
         };

@@ -168,7 +168,11 @@ impl Table {
     /// Turns away what has been held long enough.
     pub(super) fn expire(&self, now: Instant) {
         let mut state = self.state();
-        while state.streams.front().is_some_and(|early| early.until <= now) {
+        while state
+            .streams
+            .front()
+            .is_some_and(|early| early.until <= now)
+        {
             if let Some(early) = state.streams.pop_front() {
                 early.stream.refuse(HttpCode::WT_BUFFERED_STREAM_REJECTED);
             }

@@ -42,7 +42,9 @@ pub(super) type Stopped = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 impl fmt::Debug for RequestNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestNote").field("token", &self.token).finish_non_exhaustive()
+        f.debug_struct("RequestNote")
+            .field("token", &self.token)
+            .finish_non_exhaustive()
     }
 }
 
@@ -114,7 +116,8 @@ impl RecvSide {
     }
 
     fn violated(&self, violation: Violation) -> StreamErrorIncoming {
-        self.conn.close(quic_code(violation.code), violation.reason.as_bytes());
+        self.conn
+            .close(quic_code(violation.code), violation.reason.as_bytes());
         StreamErrorIncoming::ConnectionErrorIncoming {
             connection_error: ConnectionErrorIncoming::Undefined(Arc::new(violation)),
         }
@@ -124,13 +127,17 @@ impl RecvSide {
 impl quic::RecvStream for RecvSide {
     type Buf = Bytes;
 
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+    fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         loop {
             if let Some(bytes) = self.out.pop_front() {
                 return Poll::Ready(Ok(Some(bytes)));
             }
             // The future holds no state of its own, so a new one for each poll is the same one.
-            let chunk = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx)).map_err(read_error)?;
+            let chunk = ready!(pin!(self.stream.read_chunk(usize::MAX, true)).poll(cx))
+                .map_err(read_error)?;
             let admitted = match chunk {
                 Some(chunk) => self.admit(chunk.bytes),
                 None => match self.filter.as_ref().map_or(Ok(()), Filter::finish) {
@@ -143,7 +150,9 @@ impl quic::RecvStream for RecvSide {
     }
 
     fn stop_sending(&mut self, code: u64) {
-        _ = self.stream.stop(quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX));
+        _ = self
+            .stream
+            .stop(quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX));
     }
 
     fn recv_id(&self) -> quic::StreamId {
@@ -201,7 +210,9 @@ impl quic::SendStream<Bytes> for SendSide {
                 continue;
             }
             let written = match &mut self.out {
-                Out::Peer(stream) => ready!(Pin::new(stream).poll_write(cx, chunk)).map_err(write_error)?,
+                Out::Peer(stream) => {
+                    ready!(Pin::new(stream).poll_write(cx, chunk)).map_err(write_error)?
+                }
                 Out::Own(stream) => ready!(stream.poll_send(cx, &mut &*chunk))?,
             };
             if !self.raw.is_empty() {
@@ -264,7 +275,9 @@ fn replace_settings(theirs: &[u8], settings: &[u8]) -> Option<Bytes> {
     let rest = payload.get(usize::try_from(length.into_inner()).ok()?..)?;
     let mut ours = BytesMut::with_capacity(2 + VarInt::MAX_SIZE + settings.len() + rest.len());
     ours.put_slice(&[CONTROL, SETTINGS]);
-    VarInt::try_from(settings.len() as u64).ok()?.encode(&mut ours);
+    VarInt::try_from(settings.len() as u64)
+        .ok()?
+        .encode(&mut ours);
     ours.put_slice(settings);
     ours.put_slice(rest);
     Some(ours.freeze())
@@ -279,7 +292,11 @@ pub(super) struct Bidi {
 impl Bidi {
     pub(super) fn new(send: quinn::SendStream, recv: RecvSide) -> Self {
         let stopped = send.stopped();
-        recv.notes.requests().entry(send.id().into()).or_default().stopped = Some(Box::pin(async move {
+        recv.notes
+            .requests()
+            .entry(send.id().into())
+            .or_default()
+            .stopped = Some(Box::pin(async move {
             _ = stopped.await;
         }));
         Self {
@@ -314,7 +331,10 @@ impl quic::SendStream<Bytes> for Bidi {
 impl quic::RecvStream for Bidi {
     type Buf = Bytes;
 
-    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+    fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         self.recv.poll_data(cx)
     }
 
@@ -369,11 +389,13 @@ impl quic::OpenStreams<Bytes> for Tap {
         Poll::Ready(Err(no_requests()))
     }
 
-    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<SendSide, StreamErrorIncoming>> {
-        let stream = ready!(<h3_quinn::Connection as quic::OpenStreams<Bytes>>::poll_open_send(
-            &mut self.conn,
-            cx
-        ))?;
+    fn poll_open_send(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<SendSide, StreamErrorIncoming>> {
+        let stream = ready!(
+            <h3_quinn::Connection as quic::OpenStreams<Bytes>>::poll_open_send(&mut self.conn, cx)
+        )?;
         Poll::Ready(Ok(SendSide::new(Out::Own(stream), self.settings.take())))
     }
 
@@ -386,12 +408,22 @@ impl quic::Connection<Bytes> for Tap {
     type RecvStream = RecvSide;
     type OpenStreams = NoStreams;
 
-    fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<RecvSide, ConnectionErrorIncoming>> {
-        self.uni.poll_recv(cx).map(|stream| stream.ok_or_else(classifier_gone))
+    fn poll_accept_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<RecvSide, ConnectionErrorIncoming>> {
+        self.uni
+            .poll_recv(cx)
+            .map(|stream| stream.ok_or_else(classifier_gone))
     }
 
-    fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bidi, ConnectionErrorIncoming>> {
-        self.bidi.poll_recv(cx).map(|stream| stream.ok_or_else(classifier_gone))
+    fn poll_accept_bidi(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Bidi, ConnectionErrorIncoming>> {
+        self.bidi
+            .poll_recv(cx)
+            .map(|stream| stream.ok_or_else(classifier_gone))
     }
 
     fn opener(&self) -> NoStreams {
@@ -410,7 +442,10 @@ impl quic::OpenStreams<Bytes> for NoStreams {
         Poll::Ready(Err(no_requests()))
     }
 
-    fn poll_open_send(&mut self, _: &mut Context<'_>) -> Poll<Result<SendSide, StreamErrorIncoming>> {
+    fn poll_open_send(
+        &mut self,
+        _: &mut Context<'_>,
+    ) -> Poll<Result<SendSide, StreamErrorIncoming>> {
         Poll::Ready(Err(no_requests()))
     }
 
@@ -432,16 +467,20 @@ fn stream_id(id: quinn::StreamId) -> quic::StreamId {
 
 fn connection_error(error: quinn::ConnectionError) -> ConnectionErrorIncoming {
     match error {
-        quinn::ConnectionError::ApplicationClosed(close) => ConnectionErrorIncoming::ApplicationClose {
-            error_code: close.error_code.into_inner(),
-        },
+        quinn::ConnectionError::ApplicationClosed(close) => {
+            ConnectionErrorIncoming::ApplicationClose {
+                error_code: close.error_code.into_inner(),
+            }
+        }
         quinn::ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
         other @ (quinn::ConnectionError::VersionMismatch
         | quinn::ConnectionError::TransportError(_)
         | quinn::ConnectionError::ConnectionClosed(_)
         | quinn::ConnectionError::Reset
         | quinn::ConnectionError::LocallyClosed
-        | quinn::ConnectionError::CidsExhausted) => ConnectionErrorIncoming::Undefined(Arc::new(other)),
+        | quinn::ConnectionError::CidsExhausted) => {
+            ConnectionErrorIncoming::Undefined(Arc::new(other))
+        }
     }
 }
 
