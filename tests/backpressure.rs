@@ -104,7 +104,11 @@ async fn a_slow_reader_gets_every_byte_and_other_streams_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_floods_is_told_when_there_is_room_and_loses_nothing() {
-    let server = TestServer::start().await;
+    let server = TestServer::with(|config| {
+        // A flood that the peer reads at once is one long callback.
+        config.runtime.callback_deadline = Duration::from_secs(20);
+    })
+    .await;
     let path = format!("{}?bytes=20000000", path("flood"));
     let session = server.connect(&path).await;
     let (mut send, mut recv) = session.open_bi().await.unwrap();
