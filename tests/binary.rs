@@ -21,9 +21,8 @@ pub(crate) fn program() -> PathBuf {
     let build = || {
         let output = std::process::Command::new(env!("CARGO"))
             .args([
+                // Without `-p`, so that features are unified as in the build of the tests, and nothing is built twice.
                 "build",
-                "-p",
-                "wharf",
                 "--bin",
                 "wharf",
                 "--message-format",

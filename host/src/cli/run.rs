@@ -91,7 +91,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         component: name,
         version: env!("CARGO_PKG_VERSION"),
     };
-    announce(&target, page.local_addr(), &args.handler)?;
+    announce(&target, page.local_addr(), &args.handler);
     tokio::select! {
         served = page.run(target) => served.context("the page's socket failed"),
         () = server.run(interrupt()) => Ok(()),
@@ -103,23 +103,20 @@ fn say(line: &str) {
     _ = writeln!(std::io::stderr(), "wharf: {line}");
 }
 
-/// Says where everything is.
-fn announce(target: &Target, page: SocketAddr, handler: &Path) -> anyhow::Result<()> {
+/// Says where everything is, in one write: who reads the first lines only has read the rest as well.
+fn announce(target: &Target, page: SocketAddr, handler: &Path) {
+    let text = format!(
+        "wharf {version} serves {handler}\n\n  page     http://{page}/\n  session  {url}\n  hash     sha-256 {hash}\n\n\
+         Open the page, or connect with the hash in serverCertificateHashes. Ctrl-C stops.\n",
+        version = target.version,
+        handler = handler.display(),
+        page = dialable(page),
+        url = target.url,
+        hash = target.hash,
+    );
     let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "wharf {} serves {}\n",
-        target.version,
-        handler.display()
-    )?;
-    writeln!(out, "  page     http://{}/", dialable(page))?;
-    writeln!(out, "  session  {}", target.url)?;
-    writeln!(out, "  hash     sha-256 {}\n", target.hash)?;
-    writeln!(
-        out,
-        "Open the page, or connect with the hash in serverCertificateHashes. Ctrl-C stops."
-    )?;
-    Ok(out.flush()?)
+    // Nobody to tell is no reason to stop.
+    _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// The address as a peer on this machine dials it.
