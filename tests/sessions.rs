@@ -5,12 +5,13 @@ use wharf_proto::capsule::Capsule;
 
 use crate::{
     harness::{Log, TestServer, path, within},
-    raw::{BROWSER, NEWEST, Raw, connect_fields, read_status},
+    raw::{BROWSER, NEWEST, Raw, connect_fields, frame, read_status},
 };
 
 const WT_SESSION_GONE: u64 = 0x170d_7b68;
 const WT_BUFFERED_STREAM_REJECTED: u64 = 0x3994_bd84;
 const H3_REQUEST_REJECTED: u64 = 0x10b;
+const H3_MESSAGE_ERROR: u64 = 0x10e;
 
 fn close(code: u32, reason: &str) -> Capsule {
     Capsule::Close {
@@ -66,6 +67,36 @@ async fn the_handlers_close_is_a_capsule_and_then_fin() {
         .await;
     let payload = session.received().await;
     assert_eq!(payload[..], *b"\x68\x43\x07\0\0\0\x2abye");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_sends_before_it_knows_of_a_close_is_passed_over() {
+    let server = TestServer::start().await;
+    let raw = Raw::connect(&server).await;
+    let mut session = raw.session(&format!("{}?code=42", path("close"))).await;
+    session.received().await;
+    // As browsers do: a greased capsule on every session.
+    let greased = frame(0, b"\x40\x40\x03abc");
+    session.send.write_all(&greased).await.unwrap();
+    session.send.finish().unwrap();
+    let stopped = within("the end", session.send.stopped()).await.unwrap();
+    assert_eq!(stopped, None, "all of it was taken");
+}
+
+/// WebTransport over HTTP/3, "Session Termination".
+#[tokio::test(flavor = "multi_thread")]
+async fn data_after_the_peers_close_is_a_malformed_message() {
+    let server = TestServer::start().await;
+    let raw = Raw::connect(&server).await;
+    let path = path("report");
+    let mut session = raw.session(&path).await;
+    session.send_capsule(&close(9, "bye")).await;
+    session.received().await;
+    session.send_capsule(&Capsule::Drain).await;
+    let stopped = within("the stop", session.send.stopped()).await.unwrap();
+    assert_eq!(stopped.unwrap().into_inner(), H3_MESSAGE_ERROR);
+    server.no_instances().await;
+    assert!(Log::of(&path).contains(&"closed 9 peer clean \"bye\"".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,11 +24,7 @@ use crate::{
     config::{Config, Tls},
     router::{Route, Router, TENANT},
     runtime::{self, Exit, Label, Runtime},
-    transport::{
-        Incoming, Response,
-        h3::{Listener, Phase},
-        tls::Certificate,
-    },
+    transport::{Incoming, Listener, Phase, Response, tls::Certificate},
 };
 
 /// Requests that wait to be decided, over all connections.

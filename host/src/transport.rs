@@ -12,7 +12,7 @@ use wharf_proto::id::StreamId;
 pub mod h3;
 pub mod tls;
 
-pub use h3::{Incoming, Session};
+pub use h3::{Incoming, Listener, Phase, Session};
 
 /// What a peer, or a handler, may make a session hold.
 #[derive(Clone, Debug)]

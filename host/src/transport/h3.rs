@@ -27,6 +27,7 @@ mod ready;
 mod session;
 mod settings;
 mod stream;
+mod streams;
 mod table;
 mod tap;
 

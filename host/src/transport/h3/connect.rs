@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use h3::{error::Code, server::RequestStream};
 use wharf_proto::{code::HttpCode, session::Transmit};
 
-use super::tap::{Bidi, RecvSide, SendSide, Stopped};
+use super::tap::{AbandonCode, Bidi, RecvSide, RequestNote, SendSide, Stopped};
 
 type SendHalf = RequestStream<SendSide, Bytes>;
 type Written = Pin<Box<dyn Future<Output = Option<SendHalf>> + Send>>;
@@ -30,6 +30,7 @@ pub(super) struct ConnectStream {
     recv: Option<RequestStream<RecvSide, Bytes>>,
     send: Sending,
     stopped: Option<Stopped>,
+    abandon: AbandonCode,
 }
 
 enum Sending {
@@ -40,12 +41,13 @@ enum Sending {
 
 impl ConnectStream {
     /// A stream whose response has been sent.
-    pub(super) fn new(stream: RequestStream<Bidi, Bytes>, stopped: Option<Stopped>) -> Self {
+    pub(super) fn new(stream: RequestStream<Bidi, Bytes>, note: RequestNote) -> Self {
         let (send, recv) = stream.split();
         Self {
             recv: Some(recv),
             send: Sending::Idle(send),
-            stopped,
+            stopped: note.stopped,
+            abandon: note.abandon,
         }
     }
 
@@ -81,12 +83,11 @@ impl ConnectStream {
 
     /// Gives up both directions: with only one of them given up, a browser waits for the other.
     fn abort(&mut self, code: HttpCode) {
-        let code = Code::from(code.into_inner());
-        if let Sending::Idle(mut send) = std::mem::replace(&mut self.send, Sending::Over) {
-            send.stop_stream(code);
-        }
+        // What is being written goes with its stream.
+        self.abandon.set(code);
+        self.send = Sending::Over;
         if let Some(mut recv) = self.recv.take() {
-            recv.stop_sending(code);
+            recv.stop_sending(Code::from(code.into_inner()));
         }
     }
 
@@ -102,9 +103,12 @@ impl ConnectStream {
         Poll::Ready(())
     }
 
-    /// Begins to transmit. To be called when [`poll_ready`](Self::poll_ready) was ready; nothing happens once the
-    /// sending direction is over.
+    /// Begins to transmit. To be called when [`poll_ready`](Self::poll_ready) was ready, except for an abort; once the
+    /// sending direction is over, only an abort does something.
     pub(super) fn transmit(&mut self, transmit: Transmit) {
+        if let Transmit::Abort(code) = transmit {
+            return self.abort(code);
+        }
         let mut send = match std::mem::replace(&mut self.send, Sending::Over) {
             Sending::Idle(send) => send,
             busy @ (Sending::Busy(_) | Sending::Over) => {
@@ -120,28 +124,14 @@ impl ConnectStream {
                 _ = send.finish().await; // fails when nobody is left to be told
                 None
             }),
-            Transmit::Abort(code) => {
-                self.send = Sending::Idle(send);
-                return self.abort(code);
-            }
+            Transmit::Abort(_) => return,
         };
         self.send = Sending::Busy(written);
     }
 
-    /// Waits until the sending direction is over and the peer has ended its own.
-    pub(super) async fn finished(&mut self) {
-        std::future::poll_fn(|cx| self.poll_ready(cx)).await;
-        while self.recv.is_some() {
-            match std::future::poll_fn(|cx| self.poll_receive(cx)).await {
-                Received::Bytes(_) => {
-                    // Data after CLOSE (WebTransport over HTTP/3, "Session Termination").
-                    if let Some(mut recv) = self.recv.take() {
-                        recv.stop_sending(Code::from(HttpCode::H3_MESSAGE_ERROR.into_inner()));
-                    }
-                }
-                Received::Fin | Received::Aborted => {}
-            }
-        }
+    /// Whether both directions are over. To be asked after [`poll_ready`](Self::poll_ready) was ready.
+    pub(super) fn is_over(&self) -> bool {
+        self.recv.is_none() && matches!(self.send, Sending::Over)
     }
 }
 

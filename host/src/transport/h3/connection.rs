@@ -27,7 +27,7 @@ use super::{
     session::Session,
     settings::{Ours, PeerSettings},
     table::Table,
-    tap::{Bidi, Notes, Stopped, Tap},
+    tap::{Bidi, Notes, RequestNote, Tap},
 };
 use crate::transport::{HttpVersion, Limits, Request, Response};
 
@@ -273,9 +273,9 @@ impl Requests {
         else {
             return;
         };
-        let note = self.notes.take_request(id.into());
+        let mut note = self.notes.take_request(id.into());
         let head = Parts {
-            token: note.token.or_else(|| {
+            token: note.token.take().or_else(|| {
                 let protocol = head.extensions().get::<h3::ext::Protocol>();
                 protocol.map(|protocol| protocol.as_str().to_owned())
             }),
@@ -283,14 +283,14 @@ impl Requests {
         };
         if *head.head.method() == Method::CONNECT {
             asked.exchange = Some(exchange);
-            self.connect(head, note.stopped, asked).await;
+            self.connect(head, note, asked).await;
         } else {
             plain(&head.head, exchange).await;
         }
     }
 
     /// A request for a session: checked as far as the protocol goes, then passed on for a decision.
-    async fn connect(&self, head: Parts, stopped: Option<Stopped>, mut asked: Asked) {
+    async fn connect(&self, head: Parts, note: RequestNote, mut asked: Asked) {
         let peer = self.conn.remote_address();
         let connect = match head.check() {
             Ok(connect) => connect,
@@ -324,7 +324,7 @@ impl Requests {
                 peer,
                 http: HttpVersion::Http3,
             },
-            stopped,
+            note,
             settings,
             conn: self.conn.clone(),
             limits: self.shared.limits.clone(),
@@ -418,7 +418,7 @@ impl Parts {
 /// A session that is asked for. Dropping it rejects it.
 pub struct Incoming {
     request: Request,
-    stopped: Option<Stopped>,
+    note: RequestNote,
     settings: PeerSettings,
     conn: quinn::Connection,
     limits: Arc<Limits>,
@@ -461,7 +461,7 @@ impl Incoming {
             self.conn,
             self.limits,
             core,
-            ConnectStream::new(exchange, self.stopped.take()),
+            ConnectStream::new(exchange, self.note),
             self.asked.table.clone(),
         ))
     }

@@ -1,7 +1,7 @@
 //! A native session: every WebTransport stream is a QUIC stream, capsules on the CONNECT stream carry the rest.
 //!
 //! One task owns the session and asks it for [`Event`]s; `commands` holds what may be asked of it in between. The rules
-//! of the protocol are `wharf_proto`'s `Session`; here are the streams, what waits on them, and whose turn it is.
+//! of the protocol are `wharf_proto`'s `Session`; `streams` holds what is done with streams; here is whose turn it is.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,13 +9,13 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
 use slab::Slab;
 use wharf_proto::{
-    code::{AppCode, HttpCode},
+    code::HttpCode,
     id::{Dir, SessionId, StreamId},
     session::{self as proto, By, Transmit},
 };
@@ -24,7 +24,7 @@ use super::{
     connect::{ConnectStream, Received},
     inbox::{Delivery, Inbox, Notice},
     ready::{Ready, Token},
-    stream::{Arrival, Half, Read, RecvHalf, SendEnd, SendHalf, Stream},
+    stream::Stream,
     table::Table,
 };
 use crate::transport::{Closed, Closer, Event, Limits};
@@ -33,9 +33,7 @@ const CONNECT: usize = 0;
 const INBOX: usize = 1;
 const DATAGRAMS: usize = 2;
 /// The token of the stream in slot `n` has the number `FIRST_STREAM + n`.
-const FIRST_STREAM: usize = 3;
-/// Less room than this is not worth a read, unless it is all there is.
-const READ_ROOM_MIN: usize = 4 << 10;
+pub(super) const FIRST_STREAM: usize = 3;
 
 type SendingDatagram = Pin<Box<dyn Future<Output = Result<(), quinn::SendDatagramError>> + Send>>;
 
@@ -63,16 +61,16 @@ pub struct Session {
     pub(super) closed_by_host: bool,
     pub(super) over: bool,
     connect: ConnectStream,
-    table: Arc<Table>,
+    pub(super) table: Arc<Table>,
     inbox: Arc<Inbox>,
-    ready: Arc<Ready>,
+    pub(super) ready: Arc<Ready>,
     connect_part: Part,
     inbox_part: Part,
     datagrams_part: Part,
     sending_datagram: Option<SendingDatagram>,
     /// What is ready and not looked at yet.
     turn: VecDeque<usize>,
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
     /// Bytes given out with the last event, whose credit goes back with the next call.
     lent: u64,
     datagram_first: bool,
@@ -190,15 +188,27 @@ impl Session {
     /// [`Limits::close_timeout`].
     pub async fn finish_closing(mut self) {
         let timeout = self.limits.close_timeout;
-        let finish = async {
-            while let Some(transmit) = self.core.poll_transmit() {
-                std::future::poll_fn(|cx| self.connect.poll_ready(cx)).await;
-                self.connect.transmit(transmit);
-            }
-            self.connect.finished().await;
-        };
+        let finish = std::future::poll_fn(|cx| self.poll_finish(cx));
         // A peer that does not end its side in time is left behind.
         _ = tokio::time::timeout(timeout, finish).await;
+    }
+
+    /// What the peer sent before it knew of our close is passed over; what it sends after its own is not.
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            while self.connect.poll_ready(cx).is_ready() {
+                match self.core.poll_transmit() {
+                    Some(transmit) => self.connect.transmit(transmit),
+                    None if self.connect.is_over() => return Poll::Ready(()),
+                    None => break,
+                }
+            }
+            match ready!(self.connect.poll_receive(cx)) {
+                Received::Bytes(bytes) => self.core.receive(bytes),
+                Received::Fin => self.core.receive_fin(),
+                Received::Aborted => {}
+            }
+        }
     }
 
     /// Datagrams that were dropped before they could be given out.
@@ -209,95 +219,6 @@ impl Session {
     /// Has datagrams sent that wait in the queue.
     pub(super) fn arm_datagrams(&self) {
         self.datagrams_part.token.arm();
-    }
-
-    /// Puts a stream in its place and has it looked at.
-    pub(super) fn insert(
-        &mut self,
-        id: StreamId,
-        by_peer: bool,
-        send: Half<SendHalf>,
-        recv: Half<RecvHalf>,
-    ) -> usize {
-        let entry = self.streams.vacant_entry();
-        let slot = entry.key();
-        let mut stream = Stream::new(id, by_peer, Token::new(FIRST_STREAM + slot, &self.ready));
-        stream.send = send;
-        stream.recv = recv;
-        stream.token.arm();
-        entry.insert(stream);
-        self.slots.insert(id, slot);
-        self.count(by_peer, id.dir(), true);
-        slot
-    }
-
-    /// Hands QUIC what it takes of a stream's buffer, and says what follows from that.
-    pub(super) fn flush(&mut self, slot: usize) {
-        let Some(stream) = self.streams.get_mut(slot) else {
-            return;
-        };
-        let Half::Open(send) = &mut stream.send else {
-            return;
-        };
-        let cx = &mut Context::from_waker(&stream.waker);
-        let mut ended = None;
-        while !send.is_flushed() {
-            let credit = self.core.send_credit();
-            if credit == 0 && send.queued() > 0 {
-                self.core.note_blocked();
-                break;
-            }
-            match send.poll_flush(cx, credit) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(written)) => {
-                    self.core.take_send_credit(written as u64);
-                    self.counters.bytes_sent += written as u64;
-                    self.buffered -= written;
-                }
-                Poll::Ready(Err(end)) => {
-                    ended = Some(end);
-                    break;
-                }
-            }
-        }
-        if let Some(end) = ended {
-            return self.sending_ended(slot, end);
-        }
-        let room = self
-            .limits
-            .session_send_buffer
-            .saturating_sub(self.buffered);
-        if send.is_flushed() && send.has_fin() {
-            send.finish();
-            stream.send = Half::Finished;
-            self.release(slot);
-        } else if send.take_writable(self.limits.stream_send_buffer, room) {
-            self.events.push_back(Event::Writable(stream.id));
-        }
-        self.feed_starving();
-    }
-
-    /// Ends a stream's sending direction, where it has not ended yet.
-    pub(super) fn give_up_sending(&mut self, slot: usize, code: HttpCode) {
-        let Some(stream) = self.streams.get_mut(slot) else {
-            return;
-        };
-        if let Half::Open(send) = &mut stream.send {
-            self.buffered -= send.queued();
-            send.reset(code);
-            stream.send = Half::Reset;
-            self.feed_starving();
-            self.release(slot);
-        }
-    }
-
-    /// Says that a stream is over, where both of its directions are. Its slot is freed when that has been told.
-    pub(super) fn release(&mut self, slot: usize) {
-        if let Some(stream) = self.streams.get(slot)
-            && stream.is_over()
-        {
-            self.events.push_back(Event::StreamClosed(stream.id));
-        }
     }
 
     fn next_event(&mut self) -> Option<Event> {
@@ -324,16 +245,6 @@ impl Session {
             | Event::Draining => {}
         }
         Some(event)
-    }
-
-    fn count(&mut self, by_peer: bool, dir: Dir, open: bool) {
-        let counts = if by_peer {
-            &mut self.peer_streams
-        } else {
-            &mut self.own_streams
-        };
-        let count = &mut counts[kind(dir)];
-        *count = if open { *count + 1 } else { *count - 1 };
     }
 
     /// Turns what the protocol core says into events.
@@ -367,16 +278,6 @@ impl Session {
             by,
             clean: closed.clean,
         }));
-    }
-
-    fn drop_streams(&mut self) {
-        self.slots.clear();
-        for stream in self.streams.drain() {
-            stream.abandon(HttpCode::WT_SESSION_GONE);
-        }
-        self.buffered = 0;
-        self.datagrams_out.clear();
-        self.table.end(self.id);
     }
 
     /// Hands the CONNECT stream what the core wants to say, as far as it takes it.
@@ -441,25 +342,6 @@ impl Session {
         self.core.connection_lost(code, reason);
     }
 
-    fn accept(&mut self, arrival: Arrival) {
-        let dir = arrival.id.dir();
-        if self.core.accept(dir).is_err() {
-            // The core has closed the session, and says so next.
-            return arrival.refuse(HttpCode::WT_SESSION_GONE);
-        }
-        if self.peer_streams[kind(dir)] >= self.limits.streams_per_kind {
-            self.core.end(By::Peer, dir);
-            return arrival.refuse(HttpCode::WT_BUFFERED_STREAM_REJECTED);
-        }
-        let send = match arrival.send {
-            Some(send) => Half::Open(SendHalf::new(send, Bytes::new())),
-            None => Half::Absent,
-        };
-        let recv = Half::Open(RecvHalf::new(arrival.recv, arrival.prefix));
-        self.insert(arrival.id, true, send, recv);
-        self.events.push_back(Event::Opened(arrival.id));
-    }
-
     fn poll_datagrams(&mut self) {
         self.datagrams_part.token.disarm();
         let cx = &mut Context::from_waker(&self.datagrams_part.waker);
@@ -480,119 +362,6 @@ impl Session {
                 Some(Box::pin(
                     async move { conn.send_datagram_wait(datagram).await },
                 ));
-        }
-    }
-
-    fn poll_stream(&mut self, slot: usize) {
-        let Some(stream) = self.streams.get(slot) else {
-            return;
-        };
-        stream.token.disarm();
-        let told = self.events.len();
-        self.flush(slot);
-        self.read(slot);
-        if self.events.len() == told {
-            self.watch_stop(slot);
-        } else if let Some(stream) = self.streams.get(slot)
-            && let Half::Open(send) = &stream.send
-            && !send.is_watched()
-        {
-            // Watched when next looked at: the handler may well end the stream before.
-            stream.token.arm();
-        }
-    }
-
-    /// Reads once, as much as the send buffers have room for.
-    fn read(&mut self, slot: usize) {
-        let Some(stream) = self.streams.get_mut(slot) else {
-            return;
-        };
-        let Half::Open(recv) = &mut stream.recv else {
-            return;
-        };
-        let stream_max = self.limits.stream_send_buffer;
-        let stream_room = match &stream.send {
-            Half::Open(send) if !send.has_fin() => stream_max.saturating_sub(send.queued()),
-            Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => usize::MAX,
-        };
-        let session_room = self
-            .limits
-            .session_send_buffer
-            .saturating_sub(self.buffered);
-        if session_room < READ_ROOM_MIN.min(self.limits.session_send_buffer) {
-            self.starving = true;
-            return;
-        }
-        if stream_room < READ_ROOM_MIN.min(stream_max) {
-            return; // QUIC has the waker, because something waits
-        }
-        let cx = &mut Context::from_waker(&stream.waker);
-        let room = stream_room.min(session_room).max(1);
-        match recv.poll_read(cx, room) {
-            Poll::Pending | Poll::Ready(Read::Lost) => {}
-            Poll::Ready(Read::Data(data, fin)) => {
-                if recv.has_ahead() {
-                    stream.token.arm();
-                }
-                if fin {
-                    stream.recv = Half::Finished;
-                }
-                let stream = stream.id;
-                if self.core.received(data.len() as u64).is_ok() {
-                    self.events.push_back(Event::Data { stream, data, fin });
-                    self.release(slot);
-                }
-            }
-            Poll::Ready(Read::Reset(code)) => {
-                stream.recv = Half::Reset;
-                self.events.push_back(Event::Reset(stream.id, code));
-                self.release(slot);
-            }
-        }
-    }
-
-    fn watch_stop(&mut self, slot: usize) {
-        let Some(stream) = self.streams.get_mut(slot) else {
-            return;
-        };
-        let Half::Open(send) = &mut stream.send else {
-            return;
-        };
-        let cx = &mut Context::from_waker(&stream.waker);
-        if let Poll::Ready(end) = send.poll_stopped(cx) {
-            self.sending_ended(slot, end);
-        }
-    }
-
-    fn sending_ended(&mut self, slot: usize, end: SendEnd) {
-        let SendEnd::Stopped(code) = end else {
-            return; // the connection is lost, and the session will be told
-        };
-        if let Some(stream) = self.streams.get(slot) {
-            self.events.push_back(Event::Stopped(stream.id, code));
-        }
-        // The peer's code goes back (RFC 9000, "Solicited State Transitions").
-        let answer = code.map_or(HttpCode::H3_REQUEST_CANCELLED, |code| {
-            AppCode(code).to_http3()
-        });
-        self.give_up_sending(slot, answer);
-    }
-
-    /// Has the streams looked at that wait for room in the session's buffer.
-    fn feed_starving(&mut self) {
-        let free = self
-            .limits
-            .session_send_buffer
-            .saturating_sub(self.buffered);
-        if self.starving && free >= self.limits.session_send_buffer / 2 {
-            self.starving = false;
-            self.arm_streams();
-        }
-    }
-
-    fn arm_streams(&self) {
-        for (_, stream) in &self.streams {
-            stream.token.arm();
         }
     }
 }

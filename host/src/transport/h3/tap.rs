@@ -9,14 +9,20 @@ use std::{
     fmt,
     future::Future,
     pin::{Pin, pin},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h3::quic::{self, ConnectionErrorIncoming, SendStreamUnframed, StreamErrorIncoming, WriteBuf};
 use tokio::sync::{mpsc, watch};
-use wharf_proto::{code::Violation, varint::VarInt};
+use wharf_proto::{
+    code::{HttpCode, Violation},
+    varint::VarInt,
+};
 
 use super::{filter::Filter, quic_code, settings::PeerSettings};
 
@@ -35,6 +41,25 @@ pub(super) struct RequestNote {
     pub(super) token: Option<String>,
     /// Ends when the peer stops reading the stream, or the stream is over.
     pub(super) stopped: Option<Stopped>,
+    /// What a response that is dropped unfinished is reset with.
+    pub(super) abandon: AbandonCode,
+}
+
+/// See [`RequestNote::abandon`]. QUIC would finish such a stream, and an incomplete response would look whole.
+#[derive(Clone)]
+pub(super) struct AbandonCode(Arc<AtomicU64>);
+
+impl AbandonCode {
+    pub(super) fn set(&self, code: HttpCode) {
+        self.0.store(code.into_inner(), Ordering::Relaxed);
+    }
+}
+
+impl Default for AbandonCode {
+    fn default() -> Self {
+        let code = HttpCode::H3_REQUEST_CANCELLED.into_inner();
+        Self(Arc::new(AtomicU64::new(code)))
+    }
 }
 
 /// See [`RequestNote::stopped`].
@@ -179,9 +204,33 @@ pub(super) struct SendSide {
 
 enum Out {
     /// The answering half of a peer's stream.
-    Peer(quinn::SendStream),
+    Peer(Answer),
     /// A stream that `h3` opened.
     Own(h3_quinn::SendStream<Bytes>),
+}
+
+struct Answer {
+    stream: quinn::SendStream,
+    /// Finished or reset.
+    over: bool,
+    abandon: AbandonCode,
+}
+
+impl Answer {
+    fn reset(&mut self, code: u64) {
+        self.over = true;
+        _ = self
+            .stream
+            .reset(quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX));
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if !self.over {
+            self.reset(self.abandon.0.load(Ordering::Relaxed));
+        }
+    }
 }
 
 impl SendSide {
@@ -210,9 +259,8 @@ impl quic::SendStream<Bytes> for SendSide {
                 continue;
             }
             let written = match &mut self.out {
-                Out::Peer(stream) => {
-                    ready!(Pin::new(stream).poll_write(cx, chunk)).map_err(write_error)?
-                }
+                Out::Peer(answer) => ready!(Pin::new(&mut answer.stream).poll_write(cx, chunk))
+                    .map_err(write_error)?,
                 Out::Own(stream) => ready!(stream.poll_send(cx, &mut &*chunk))?,
             };
             if !self.raw.is_empty() {
@@ -243,23 +291,24 @@ impl quic::SendStream<Bytes> for SendSide {
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
         match &mut self.out {
             // An error says that the peer stopped the stream: nobody is left to be told.
-            Out::Peer(stream) => Poll::Ready(stream.finish().or(Ok(()))),
+            Out::Peer(answer) => {
+                answer.over = true;
+                Poll::Ready(answer.stream.finish().or(Ok(())))
+            }
             Out::Own(stream) => stream.poll_finish(cx),
         }
     }
 
     fn reset(&mut self, code: u64) {
         match &mut self.out {
-            Out::Peer(stream) => {
-                _ = stream.reset(quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX));
-            }
+            Out::Peer(answer) => answer.reset(code),
             Out::Own(stream) => stream.reset(code),
         }
     }
 
     fn send_id(&self) -> quic::StreamId {
         match &self.out {
-            Out::Peer(stream) => stream_id(stream.id()),
+            Out::Peer(answer) => stream_id(answer.stream.id()),
             Out::Own(stream) => stream.send_id(),
         }
     }
@@ -292,15 +341,21 @@ pub(super) struct Bidi {
 impl Bidi {
     pub(super) fn new(send: quinn::SendStream, recv: RecvSide) -> Self {
         let stopped = send.stopped();
-        recv.notes
-            .requests()
-            .entry(send.id().into())
-            .or_default()
-            .stopped = Some(Box::pin(async move {
-            _ = stopped.await;
-        }));
+        let abandon = {
+            let mut requests = recv.notes.requests();
+            let note = requests.entry(send.id().into()).or_default();
+            note.stopped = Some(Box::pin(async move {
+                _ = stopped.await;
+            }));
+            note.abandon.clone()
+        };
+        let answer = Answer {
+            stream: send,
+            over: false,
+            abandon,
+        };
         Self {
-            send: SendSide::new(Out::Peer(send), None),
+            send: SendSide::new(Out::Peer(answer), None),
             recv,
         }
     }

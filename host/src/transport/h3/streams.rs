@@ -1,0 +1,263 @@
+//! What a session does with its streams: takes them in, fills and flushes them, and says when they are over.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use wharf_proto::{
+    code::{AppCode, HttpCode},
+    id::{Dir, StreamId},
+    session::By,
+};
+
+use super::{
+    ready::Token,
+    session::{FIRST_STREAM, Session, kind},
+    stream::{Arrival, Half, Read, RecvHalf, SendEnd, SendHalf, Stream},
+};
+use crate::transport::Event;
+
+/// Less room than this is not worth a read, unless it is all there is.
+const READ_ROOM_MIN: usize = 4 << 10;
+
+impl Session {
+    pub(super) fn accept(&mut self, arrival: Arrival) {
+        let dir = arrival.id.dir();
+        if self.core.accept(dir).is_err() {
+            // The core has closed the session, and says so next.
+            return arrival.refuse(HttpCode::WT_SESSION_GONE);
+        }
+        if self.peer_streams[kind(dir)] >= self.limits.streams_per_kind {
+            self.core.end(By::Peer, dir);
+            return arrival.refuse(HttpCode::WT_BUFFERED_STREAM_REJECTED);
+        }
+        let send = match arrival.send {
+            Some(send) => Half::Open(SendHalf::new(send, Bytes::new())),
+            None => Half::Absent,
+        };
+        let recv = Half::Open(RecvHalf::new(arrival.recv, arrival.prefix));
+        self.insert(arrival.id, true, send, recv);
+        self.events.push_back(Event::Opened(arrival.id));
+    }
+
+    /// Puts a stream in its place and has it looked at.
+    pub(super) fn insert(
+        &mut self,
+        id: StreamId,
+        by_peer: bool,
+        send: Half<SendHalf>,
+        recv: Half<RecvHalf>,
+    ) -> usize {
+        let entry = self.streams.vacant_entry();
+        let slot = entry.key();
+        let mut stream = Stream::new(id, by_peer, Token::new(FIRST_STREAM + slot, &self.ready));
+        stream.send = send;
+        stream.recv = recv;
+        stream.token.arm();
+        entry.insert(stream);
+        self.slots.insert(id, slot);
+        self.count(by_peer, id.dir(), true);
+        slot
+    }
+
+    pub(super) fn poll_stream(&mut self, slot: usize) {
+        let Some(stream) = self.streams.get(slot) else {
+            return;
+        };
+        stream.token.disarm();
+        let told = self.events.len();
+        self.flush(slot);
+        self.read(slot);
+        if self.events.len() == told {
+            self.watch_stop(slot);
+        } else if let Some(stream) = self.streams.get(slot)
+            && let Half::Open(send) = &stream.send
+            && !send.is_watched()
+        {
+            // Watched when next looked at: the handler may well end the stream before.
+            stream.token.arm();
+        }
+    }
+
+    /// Hands QUIC what it takes of a stream's buffer, and says what follows from that.
+    pub(super) fn flush(&mut self, slot: usize) {
+        let Some(stream) = self.streams.get_mut(slot) else {
+            return;
+        };
+        let Half::Open(send) = &mut stream.send else {
+            return;
+        };
+        let cx = &mut Context::from_waker(&stream.waker);
+        let mut ended = None;
+        while !send.is_flushed() {
+            let credit = self.core.send_credit();
+            if credit == 0 && send.queued() > 0 {
+                self.core.note_blocked();
+                break;
+            }
+            match send.poll_flush(cx, credit) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(written)) => {
+                    self.core.take_send_credit(written as u64);
+                    self.counters.bytes_sent += written as u64;
+                    self.buffered -= written;
+                }
+                Poll::Ready(Err(end)) => {
+                    ended = Some(end);
+                    break;
+                }
+            }
+        }
+        if let Some(end) = ended {
+            return self.sending_ended(slot, end);
+        }
+        let room = self
+            .limits
+            .session_send_buffer
+            .saturating_sub(self.buffered);
+        if send.is_flushed() && send.has_fin() {
+            send.finish();
+            stream.send = Half::Finished;
+            self.release(slot);
+        } else if send.take_writable(self.limits.stream_send_buffer, room) {
+            self.events.push_back(Event::Writable(stream.id));
+        }
+        self.feed_starving();
+    }
+
+    /// Reads once, as much as the send buffers have room for.
+    fn read(&mut self, slot: usize) {
+        let Some(stream) = self.streams.get_mut(slot) else {
+            return;
+        };
+        let Half::Open(recv) = &mut stream.recv else {
+            return;
+        };
+        let stream_max = self.limits.stream_send_buffer;
+        let stream_room = match &stream.send {
+            Half::Open(send) if !send.has_fin() => stream_max.saturating_sub(send.queued()),
+            Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => usize::MAX,
+        };
+        let session_room = self
+            .limits
+            .session_send_buffer
+            .saturating_sub(self.buffered);
+        if session_room < READ_ROOM_MIN.min(self.limits.session_send_buffer) {
+            self.starving = true;
+            return;
+        }
+        if stream_room < READ_ROOM_MIN.min(stream_max) {
+            return; // QUIC has the waker, because something waits
+        }
+        let cx = &mut Context::from_waker(&stream.waker);
+        let room = stream_room.min(session_room).max(1);
+        match recv.poll_read(cx, room) {
+            Poll::Pending | Poll::Ready(Read::Lost) => {}
+            Poll::Ready(Read::Data(data, fin)) => {
+                if recv.has_ahead() {
+                    stream.token.arm();
+                }
+                if fin {
+                    stream.recv = Half::Finished;
+                }
+                let stream = stream.id;
+                if self.core.received(data.len() as u64).is_ok() {
+                    self.events.push_back(Event::Data { stream, data, fin });
+                    self.release(slot);
+                }
+            }
+            Poll::Ready(Read::Reset(code)) => {
+                stream.recv = Half::Reset;
+                self.events.push_back(Event::Reset(stream.id, code));
+                self.release(slot);
+            }
+        }
+    }
+
+    fn watch_stop(&mut self, slot: usize) {
+        let Some(stream) = self.streams.get_mut(slot) else {
+            return;
+        };
+        let Half::Open(send) = &mut stream.send else {
+            return;
+        };
+        let cx = &mut Context::from_waker(&stream.waker);
+        if let Poll::Ready(end) = send.poll_stopped(cx) {
+            self.sending_ended(slot, end);
+        }
+    }
+
+    fn sending_ended(&mut self, slot: usize, end: SendEnd) {
+        let SendEnd::Stopped(code) = end else {
+            return; // the connection is lost, and the session will be told
+        };
+        if let Some(stream) = self.streams.get(slot) {
+            self.events.push_back(Event::Stopped(stream.id, code));
+        }
+        // The peer's code goes back (RFC 9000, "Solicited State Transitions").
+        let answer = code.map_or(HttpCode::H3_REQUEST_CANCELLED, |code| {
+            AppCode(code).to_http3()
+        });
+        self.give_up_sending(slot, answer);
+    }
+
+    /// Ends a stream's sending direction, where it has not ended yet.
+    pub(super) fn give_up_sending(&mut self, slot: usize, code: HttpCode) {
+        let Some(stream) = self.streams.get_mut(slot) else {
+            return;
+        };
+        if let Half::Open(send) = &mut stream.send {
+            self.buffered -= send.queued();
+            send.reset(code);
+            stream.send = Half::Reset;
+            self.feed_starving();
+            self.release(slot);
+        }
+    }
+
+    /// Says that a stream is over, where both of its directions are. Its slot is freed when that has been told.
+    pub(super) fn release(&mut self, slot: usize) {
+        if let Some(stream) = self.streams.get(slot)
+            && stream.is_over()
+        {
+            self.events.push_back(Event::StreamClosed(stream.id));
+        }
+    }
+
+    pub(super) fn drop_streams(&mut self) {
+        self.slots.clear();
+        for stream in self.streams.drain() {
+            stream.abandon(HttpCode::WT_SESSION_GONE);
+        }
+        self.buffered = 0;
+        self.datagrams_out.clear();
+        self.table.end(self.id);
+    }
+
+    /// Has the streams looked at that wait for room in the session's buffer.
+    fn feed_starving(&mut self) {
+        let free = self
+            .limits
+            .session_send_buffer
+            .saturating_sub(self.buffered);
+        if self.starving && free >= self.limits.session_send_buffer / 2 {
+            self.starving = false;
+            self.arm_streams();
+        }
+    }
+
+    pub(super) fn arm_streams(&self) {
+        for (_, stream) in &self.streams {
+            stream.token.arm();
+        }
+    }
+
+    pub(super) fn count(&mut self, by_peer: bool, dir: Dir, open: bool) {
+        let counts = if by_peer {
+            &mut self.peer_streams
+        } else {
+            &mut self.own_streams
+        };
+        let count = &mut counts[kind(dir)];
+        *count = if open { *count + 1 } else { *count - 1 };
+    }
+}
