@@ -18,4 +18,5 @@ mod datagrams;
 mod raw;
 mod sessions;
 mod streams;
+mod tidy;
 mod wat;
