@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
+    process::Command,
     sync::{
         LazyLock, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -40,6 +41,19 @@ pub(crate) fn root() -> PathBuf {
         .parent()
         .unwrap()
         .to_owned()
+}
+
+/// Cargo, without what the outer cargo says of this package: ring's build script looks at it, and all that depends on
+/// ring would be built anew each time.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    command.current_dir(root());
+    command
 }
 
 /// A path below which no other test has sessions: `/NAME/N`.

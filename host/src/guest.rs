@@ -26,7 +26,7 @@ pub fn build(folder: &Path, say: impl Fn(&str)) -> anyhow::Result<PathBuf> {
     );
     add_target(&say)?;
     say(&format!("building {} for {TARGET}", folder.display()));
-    let output = Command::new(cargo())
+    let output = cargo()
         .args([
             "build",
             "--release",
@@ -35,9 +35,9 @@ pub fn build(folder: &Path, say: impl Fn(&str)) -> anyhow::Result<PathBuf> {
             "--message-format",
             "json-render-diagnostics",
         ])
-        .arg("--manifest-path")
-        .arg(&manifest)
-        // Flags of an outer cargo are meant for the host's own build.
+        // In the folder, so that a `.cargo/config.toml` of the crate counts as when its author builds it.
+        .current_dir(folder)
+        // Flags of the environment are meant for the host's own build.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .stderr(Stdio::inherit())
@@ -56,9 +56,20 @@ pub fn build(folder: &Path, say: impl Fn(&str)) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// The cargo that runs this process, or the one on the path.
-fn cargo() -> PathBuf {
-    std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+/// The cargo that runs this process, or the one on the path, without what an outer cargo says of its own package: build
+/// scripts that look at it, such as ring's, would run again each time.
+fn cargo() -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let of_package = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        });
+        if of_package {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 fn add_target(say: &impl Fn(&str)) -> anyhow::Result<()> {
