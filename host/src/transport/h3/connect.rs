@@ -86,6 +86,7 @@ impl ConnectStream {
         // What is being written goes with its stream.
         self.abandon.set(code);
         self.send = Sending::Over;
+        self.stopped = None; // QUIC does not tell when a reset has arrived
         if let Some(mut recv) = self.recv.take() {
             recv.stop_sending(Code::from(code.into_inner()));
         }
@@ -129,9 +130,10 @@ impl ConnectStream {
         self.send = Sending::Busy(written);
     }
 
-    /// Whether both directions are over. To be asked after [`poll_ready`](Self::poll_ready) was ready.
+    /// Whether both directions are over, and the peer has our FIN: the connection may be closed right after. To be asked
+    /// after [`poll_receive`](Self::poll_receive).
     pub(super) fn is_over(&self) -> bool {
-        self.recv.is_none() && matches!(self.send, Sending::Over)
+        self.recv.is_none() && self.stopped.is_none() && matches!(self.send, Sending::Over)
     }
 }
 

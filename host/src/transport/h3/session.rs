@@ -9,7 +9,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -199,14 +199,15 @@ impl Session {
             while self.connect.poll_ready(cx).is_ready() {
                 match self.core.poll_transmit() {
                     Some(transmit) => self.connect.transmit(transmit),
-                    None if self.connect.is_over() => return Poll::Ready(()),
                     None => break,
                 }
             }
-            match ready!(self.connect.poll_receive(cx)) {
-                Received::Bytes(bytes) => self.core.receive(bytes),
-                Received::Fin => self.core.receive_fin(),
-                Received::Aborted => {}
+            match self.connect.poll_receive(cx) {
+                Poll::Pending if self.connect.is_over() => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Received::Bytes(bytes)) => self.core.receive(bytes),
+                Poll::Ready(Received::Fin) => self.core.receive_fin(),
+                Poll::Ready(Received::Aborted) => {}
             }
         }
     }
