@@ -4,22 +4,25 @@ use std::{
     path::{Path, PathBuf},
     process::Stdio,
     sync::OnceLock,
+    time::Duration,
 };
 
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, ChildStdout, Command},
+    sync::watch,
+    task::JoinSet,
 };
 use web_transport_quinn::{ClientBuilder, Session};
 
-use crate::harness::{root, within};
+use crate::harness::{cargo, within};
 
 /// The program, built if it is not.
 pub(crate) fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
-        let output = std::process::Command::new(env!("CARGO"))
+        let output = cargo()
             .args([
                 // Without `-p`, so that features are unified as in the build of the tests, and nothing is built twice.
                 "build",
@@ -28,7 +31,6 @@ pub(crate) fn program() -> PathBuf {
                 "--message-format",
                 "json-render-diagnostics",
             ])
-            .current_dir(root())
             .stderr(Stdio::inherit())
             .output()
             .unwrap();
@@ -45,10 +47,17 @@ pub(crate) fn program() -> PathBuf {
 
 type Lines = tokio::io::Lines<BufReader<ChildStdout>>;
 
+/// How long the program may take to say where it serves: it may have to build its guest first, and wait for others that
+/// build theirs.
+const BUILD_PATIENCE: Duration = Duration::from_secs(300);
+
 /// What stands behind a word in the next line that has it.
 async fn told(lines: &mut Lines, word: &str) -> String {
     loop {
-        let line = within(word, lines.next_line()).await.unwrap().unwrap();
+        let line = tokio::time::timeout(BUILD_PATIENCE, lines.next_line()).await;
+        let Ok(Ok(Some(line))) = line else {
+            panic!("the program does not tell its {word}: {line:?}");
+        };
         if let Some((_, value)) = line.split_once(&format!("{word} ")) {
             return value.trim().to_owned();
         }
@@ -60,7 +69,9 @@ pub(crate) struct Wharf {
     pub(crate) page: String,
     pub(crate) session: String,
     pub(crate) hash: String,
+    log: watch::Receiver<Vec<String>>,
     child: Child,
+    _readers: JoinSet<()>,
 }
 
 impl Wharf {
@@ -70,16 +81,29 @@ impl Wharf {
     }
 
     pub(crate) async fn run_with(handler: &Path, more: &[&str]) -> Self {
-        let mut child = Command::new(program())
-            .arg("run")
-            .arg(handler)
+        let mut command = Command::new(program());
+        command.arg("run").arg(handler).args(more);
+        Self::start(command).await
+    }
+
+    /// Starts a command line that ends in `wharf run HANDLER`, on free ports.
+    pub(crate) async fn start(mut command: Command) -> Self {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--page", "127.0.0.1:0"])
-            .args(more)
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (sender, log) = watch::channel(Vec::new());
+        let mut readers = JoinSet::new();
+        readers.spawn(async move {
+            while let Ok(Some(line)) = errors.next_line().await {
+                sender.send_modify(|lines| lines.push(line));
+            }
+        });
         let page = told(&mut lines, "page").await;
         let session = told(&mut lines, "session").await;
         let hash = told(&mut lines, "sha-256").await;
@@ -87,8 +111,32 @@ impl Wharf {
             page,
             session,
             hash,
+            log,
             child,
+            _readers: readers,
         }
+    }
+
+    /// Waits for a line of the log with that in it.
+    pub(crate) async fn logs(&self, part: &str) {
+        let mut log = self.log.clone();
+        let found = log.wait_for(|lines| lines.iter().any(|line| line.contains(part)));
+        let found = tokio::time::timeout(crate::harness::PATIENCE, found)
+            .await
+            .is_ok_and(|found| found.is_ok());
+        assert!(found, "no line has {part:?} among {:#?}", self.log.borrow());
+    }
+
+    /// Asks the program to end, as Ctrl-C does, and waits until it has: its exit code.
+    #[cfg(unix)]
+    pub(crate) async fn interrupt(mut self) -> Option<i32> {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status().await;
+        assert!(sent.unwrap().success());
+        within("the program to end", self.child.wait())
+            .await
+            .unwrap()
+            .code()
     }
 
     /// A session to that path.

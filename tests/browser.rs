@@ -24,6 +24,9 @@ async fn a_person_drives_sessions_from_the_page() {
         echo: "/echo/x",
         push: "/push/x",
         pushed: &[("bidi", "pushed-bidi"), ("uni", "pushed-uni")],
+        reset: "/reset/x?code=9",
+        stop: "/stop/x?code=9",
+        given_up_with: 9,
         close: "/close/x?code=42&reason=bye",
         closed_with: (42, "bye"),
         picture: picture.as_deref(),
@@ -31,4 +34,15 @@ async fn a_person_drives_sessions_from_the_page() {
     the_page_drives_a_session_in_chromium(&browser, &site)
         .await
         .unwrap();
+    // What the handler was told of it: bytes, resets, stops, and closes with their codes.
+    for line in [
+        " 12 more session",
+        " fin session",
+        "datagram 4 session",
+        "reset 8 7 session",
+        "stop 12 255 session",
+        "closed 4000000000 peer clean \"enough for today\" session",
+    ] {
+        wharf.logs(line).await;
+    }
 }

@@ -18,6 +18,10 @@ pub(crate) struct Site<'a> {
     /// Opens streams by itself, and sends what `pushed` says on them: kind (`bidi` or `uni`) and text.
     pub(crate) push: &'a str,
     pub(crate) pushed: &'a [(&'a str, &'a str)],
+    /// Gives up sending, or reading, on the first stream that brings data, with the code given here.
+    pub(crate) reset: &'a str,
+    pub(crate) stop: &'a str,
+    pub(crate) given_up_with: u32,
     /// Closes the session at once, with what `closed_with` says.
     pub(crate) close: &'a str,
     pub(crate) closed_with: (u32, &'a str),
@@ -51,6 +55,18 @@ pub(crate) async fn the_page_drives_a_session_in_chromium(
 
     developer.connects(site.push).await?;
     developer.sees_pushed(site.pushed).await?;
+
+    for (path, half, state) in [
+        (site.reset, "receive", "reset"),
+        (site.stop, "send", "stopped"),
+    ] {
+        developer.connects(path).await?;
+        let stream = developer.opens("bidi").await?;
+        developer.sends(&stream, "give up", "send").await?;
+        developer
+            .sees_half(&stream, half, state, Some(site.given_up_with))
+            .await?;
+    }
 
     developer.goes_to(site.close).await?;
     developer
