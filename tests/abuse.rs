@@ -1,8 +1,9 @@
 //! Peers that send what no honest client sends: each costs a little memory and its own connection.
 
 use crate::{
-    harness::{TestServer, within},
-    raw::{Raw, connect_fields, field_section, frame, put},
+    binary::Wharf,
+    harness::{TestServer, root, within},
+    raw::{NEWEST, Raw, connect_fields, field_section, frame, put},
 };
 
 const H3_EXCESSIVE_LOAD: u64 = 0x107;
@@ -47,6 +48,29 @@ async fn a_frame_of_100_mib_costs_its_connection_and_nothing_else() {
     let raw = Raw::connect(&server).await;
     raw.expect_echo(raw.session("/plain").await.id, b"others go on")
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_100_mib_cost_at_most_1_mib_each() {
+    const PEERS: usize = 32;
+    let wharf = Wharf::run(&root().join("guests/echo")).await;
+    let address = wharf.address();
+    // What the program allocates once is allocated.
+    Raw::connect_to(address, NEWEST).await.session("/").await;
+    let before = wharf.resident_kib();
+    let mut peers = Vec::new();
+    for n in 0..PEERS {
+        let raw = Raw::connect_to(address, NEWEST).await;
+        let (mut send, recv) = raw.conn.open_bi().await.unwrap();
+        send.write_all(&huge([0x01, 0x21 + 0x1f * 7][n % 2]))
+            .await
+            .unwrap();
+        let piece = vec![0; 64 << 10];
+        while send.write_all(&piece).await.is_ok() {}
+        peers.push((raw, send, recv));
+    }
+    let grown = wharf.resident_kib().saturating_sub(before);
+    assert!(grown < PEERS << 10, "{grown} KiB for {PEERS} peers");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +150,7 @@ async fn a_webtransport_signal_inside_a_request_closes_the_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn greased_frames_streams_settings_and_capsules_are_passed_over() {
     let server = TestServer::start().await;
-    let settings = [crate::raw::NEWEST, &[(0x21 + 0x1f * 3, 77)]].concat();
+    let settings = [NEWEST, &[(0x21 + 0x1f * 3, 77)]].concat();
     let raw = Raw::connect_to(server.address, &settings).await;
     let mut uni = raw.conn.open_uni().await.unwrap();
     let mut grease = Vec::new();

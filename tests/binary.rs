@@ -139,6 +139,12 @@ impl Wharf {
             .code()
     }
 
+    /// Where sessions are served.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        let address = self.session.strip_prefix("https://").unwrap();
+        address.trim_end_matches('/').parse().unwrap()
+    }
+
     /// A session to that path.
     pub(crate) async fn connect(&self, path: &str) -> Session {
         use base64::{Engine as _, engine::general_purpose::STANDARD};

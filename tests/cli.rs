@@ -122,3 +122,69 @@ fn a_folder_that_holds_no_crate_is_named() {
     let path = folder.path().to_str().unwrap();
     fails(&[path], 1, &[path, "Cargo.toml"]);
 }
+
+/// A folder of programs that stand in for those of a Rust installation, which lacks the target of guests.
+#[cfg(unix)]
+struct Toolchain(tempfile::TempDir);
+
+#[cfg(unix)]
+impl Toolchain {
+    fn new() -> Self {
+        let toolchain = Self(tempfile::tempdir().unwrap());
+        let sysroot = toolchain.0.path().display();
+        toolchain.put("rustc", &format!("echo {sysroot}"));
+        toolchain.put("cargo", "exit 1");
+        toolchain
+    }
+
+    fn put(&self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let file = self.0.path().join(name);
+        std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    /// What `wharf run` says on standard error about a crate.
+    fn run(&self) -> String {
+        let echo = crate::harness::root().join("guests/echo");
+        let output = std::process::Command::new(program())
+            .args(["run", "--log", "off"])
+            .arg(echo)
+            .env("PATH", self.0.path())
+            .env_remove("CARGO")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_missing_target_is_added_by_rustup_and_said() {
+    let toolchain = Toolchain::new();
+    toolchain.put("rustup", "echo \"rustup was told: $*\" >&2");
+    let said = toolchain.run();
+    assert!(said.contains("adding the target wasm32-wasip2"), "{said}");
+    assert!(
+        said.contains("rustup was told: target add wasm32-wasip2"),
+        "{said}"
+    );
+    toolchain.put("rustup", "exit 1");
+    let said = toolchain.run();
+    assert!(
+        said.contains("run: rustup target add wasm32-wasip2"),
+        "{said}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_missing_target_without_rustup_has_one_line_to_run() {
+    let said = Toolchain::new().run();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("run: rustup target add wasm32-wasip2"),
+        "{said}"
+    );
+}

@@ -81,19 +81,23 @@ fn add_target(say: &impl Fn(&str)) -> anyhow::Result<()> {
     if sysroot.join("lib/rustlib").join(TARGET).is_dir() {
         return Ok(());
     }
+    let mut rustup = Command::new("rustup");
+    if rustup.arg("--version").output().is_err() {
+        bail!(
+            "the target {TARGET} is missing and there is no rustup; where there is, run: rustup target add {TARGET}"
+        );
+    }
     say(&format!(
         "adding the target {TARGET}: rustup target add {TARGET}"
     ));
-    match Command::new("rustup")
+    let added = Command::new("rustup")
         .args(["target", "add", TARGET])
-        .status()
-    {
-        Ok(status) if status.success() => Ok(()),
-        Ok(_) => bail!("rustup cannot add the target; run: rustup target add {TARGET}"),
-        Err(_) => bail!(
-            "the target {TARGET} is missing and there is no rustup; where there is, run: rustup target add {TARGET}"
-        ),
-    }
+        .status();
+    ensure!(
+        added.is_ok_and(|status| status.success()),
+        "rustup cannot add the target; run: rustup target add {TARGET}"
+    );
+    Ok(())
 }
 
 /// What cargo says of a finished artifact.
