@@ -121,6 +121,24 @@ impl Raw {
         send
     }
 
+    /// The next unidirectional stream of the server that is a session's, behind its header.
+    pub(crate) async fn webtransport_uni(&self) -> quinn::RecvStream {
+        loop {
+            let mut recv = self.conn.accept_uni().await.unwrap();
+            // Of one byte each: control and QPACK streams, which have no header besides.
+            let mut kind = [0; 2];
+            recv.read_exact(&mut kind[..1]).await.unwrap();
+            if kind[0] == 0x40 {
+                recv.read_exact(&mut kind[1..]).await.unwrap();
+                assert_eq!(kind[1], 0x54);
+                let mut session = [0];
+                recv.read_exact(&mut session).await.unwrap();
+                assert!(session[0] < 64, "a session id of one byte");
+                return recv;
+            }
+        }
+    }
+
     /// Sends a datagram of a session.
     pub(crate) fn datagram(&self, session: u64, payload: &[u8]) {
         let mut datagram = BytesMut::new();
