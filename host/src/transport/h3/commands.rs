@@ -261,6 +261,11 @@ impl Session {
         }
     }
 
+    /// Whether the session is over, told or not.
+    pub fn is_closed(&self) -> bool {
+        self.core.is_closed()
+    }
+
     /// A snapshot.
     pub fn info(&self) -> Info {
         let counters = self.counters;
