@@ -266,6 +266,11 @@ impl Session {
         self.core.is_closed()
     }
 
+    /// Whether the last event was given out.
+    pub fn is_told(&self) -> bool {
+        self.over
+    }
+
     /// A snapshot.
     pub fn info(&self) -> Info {
         let counters = self.counters;
