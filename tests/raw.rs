@@ -1,6 +1,9 @@
 //! A client of bare QUIC streams, for what no honest client does: its bytes are written by hand.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -70,7 +73,11 @@ impl Raw {
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h3".to_vec()];
         let crypto = QuicClientConfig::try_from(tls).unwrap();
-        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let any_port = match address {
+            SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
+        };
+        let endpoint = quinn::Endpoint::client(any_port).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(crypto));
         let conn = endpoint.connect_with(config, address, "localhost").unwrap();
         Self {
