@@ -1,6 +1,9 @@
 //! A client of bare QUIC streams, for what no honest client does: its bytes are written by hand.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -70,7 +73,11 @@ impl Raw {
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h3".to_vec()];
         let crypto = QuicClientConfig::try_from(tls).unwrap();
-        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let any_port = match address {
+            SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
+        };
+        let endpoint = quinn::Endpoint::client(any_port).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(crypto));
         let conn = endpoint.connect_with(config, address, "localhost").unwrap();
         Self {
@@ -119,6 +126,24 @@ impl Raw {
         let mut send = self.conn.open_uni().await.unwrap();
         send.write_all(&header(0x54, session)).await.unwrap();
         send
+    }
+
+    /// The next unidirectional stream of the server that is a session's, behind its header.
+    pub(crate) async fn webtransport_uni(&self) -> quinn::RecvStream {
+        loop {
+            let mut recv = self.conn.accept_uni().await.unwrap();
+            // Of one byte each: control and QPACK streams, which have no header besides.
+            let mut kind = [0; 2];
+            recv.read_exact(&mut kind[..1]).await.unwrap();
+            if kind[0] == 0x40 {
+                recv.read_exact(&mut kind[1..]).await.unwrap();
+                assert_eq!(kind[1], 0x54);
+                let mut session = [0];
+                recv.read_exact(&mut session).await.unwrap();
+                assert!(session[0] < 64, "a session id of one byte");
+                return recv;
+            }
+        }
     }
 
     /// Sends a datagram of a session.

@@ -200,8 +200,8 @@ impl HostSession for State {
         _: Resource<Handle>,
         after_ms: u64,
     ) -> wasmtime::Result<Result<u64, Error>> {
-        if let Err(closed) = self.open_session() {
-            return Ok(Err(closed));
+        if self.session.as_ref().is_none_or(Session::is_closed) {
+            return Ok(Err(Error::Closed));
         }
         let Some(due) = Instant::now().checked_add(Duration::from_millis(after_ms)) else {
             return Ok(Err(Error::Invalid(

@@ -233,7 +233,10 @@ impl Guest {
         if let Err(exit) = served {
             let (code, reason) = exit.close();
             session.close(code, reason, Closer::Host);
-            while !matches!(poll_fn(|cx| session.poll_event(cx)).await, Event::Closed(_)) {}
+            // It trapped in its last callback where there is nothing more to tell.
+            while !session.is_told() {
+                poll_fn(|cx| session.poll_event(cx)).await;
+            }
         }
         session.finish_closing().await;
         served.err().unwrap_or(Exit::Returned)

@@ -261,6 +261,16 @@ impl Session {
         }
     }
 
+    /// Whether the session is over, told or not.
+    pub fn is_closed(&self) -> bool {
+        self.core.is_closed()
+    }
+
+    /// Whether the last event was given out.
+    pub fn is_told(&self) -> bool {
+        self.over
+    }
+
     /// A snapshot.
     pub fn info(&self) -> Info {
         let counters = self.counters;

@@ -113,7 +113,8 @@ impl Session {
     ) -> Self {
         let ready = Arc::new(Ready::default());
         let inbox_part = Part::new(INBOX, &ready);
-        let waiting_max = 2 * limits.streams_per_kind as usize;
+        // One more than may be open, so that the first one beyond the limit is seen to be.
+        let waiting_max = 2 * limits.streams_per_kind as usize + 1;
         let inbox = Arc::new(Inbox::new(
             inbox_part.token.clone(),
             waiting_max,

@@ -67,12 +67,16 @@ impl Session {
         let told = self.events.len();
         self.flush(slot);
         self.read(slot);
-        if self.events.len() == told {
+        let Some(stream) = self.streams.get(slot) else {
+            return;
+        };
+        let Half::Open(send) = &stream.send else {
+            return;
+        };
+        // What woke a stream that is watched may have been its stop.
+        if self.events.len() == told || send.is_watched() {
             self.watch_stop(slot);
-        } else if let Some(stream) = self.streams.get(slot)
-            && let Half::Open(send) = &stream.send
-            && !send.is_watched()
-        {
+        } else {
             // Watched when next looked at: the handler may well end the stream before.
             stream.token.arm();
         }

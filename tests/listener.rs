@@ -1,0 +1,220 @@
+//! The listener: where it is, which certificate it has, and what connections that come and vanish leave of it.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rcgen::{CertificateParams, KeyPair};
+use tempfile::TempDir;
+use wharf::{
+    config::{Config, Origins, Route, Tls},
+    server::Server,
+};
+
+use crate::{
+    harness::{Log, Relay, TestServer, guest, path, within},
+    raw::{NEWEST, Raw},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn port_0_takes_a_free_port_and_says_which() {
+    let servers = [TestServer::start().await, TestServer::start().await];
+    assert_ne!(servers[0].address.port(), servers[1].address.port());
+    for server in &servers {
+        assert_ne!(server.address.port(), 0);
+        assert_eq!(server.address.ip(), Ipv4Addr::LOCALHOST);
+        let raw = Raw::connect(server).await;
+        raw.expect_echo(raw.session("/plain").await.id, b"there")
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_over_ipv6_echo_streams_and_datagrams() {
+    let server = TestServer::with(|config| config.listen = (Ipv6Addr::LOCALHOST, 0).into()).await;
+    assert_eq!(server.address.ip(), Ipv6Addr::LOCALHOST);
+    assert_ne!(server.address.port(), 0);
+    // The URL has the address in brackets.
+    let session = server.connect("/plain").await;
+    let (mut send, mut recv) = session.open_bi().await.unwrap();
+    send.write_all(b"version 6").await.unwrap();
+    send.finish().unwrap();
+    let echo = within("the echo", recv.read_to_end(99)).await.unwrap();
+    assert_eq!(echo, b"version 6");
+    session
+        .send_datagram(b"datagram".as_slice().into())
+        .unwrap();
+    let datagram = within("the datagram", session.read_datagram()).await;
+    assert_eq!(datagram.unwrap()[..], *b"datagram");
+    let peer = server.connect(&path("request")).await;
+    let (mut send, mut recv) = peer.open_bi().await.unwrap();
+    send.write_all(b"?").await.unwrap();
+    let told = within("the request", recv.read_to_end(9999)).await.unwrap();
+    let told = String::from_utf8(told).unwrap();
+    assert!(told.contains("peer=[::1]:"), "{told}");
+    assert!(told.contains("authority=[::1]:"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wildcard_of_ipv6_is_bound() {
+    let server = TestServer::with(|config| config.listen = (Ipv6Addr::UNSPECIFIED, 0).into()).await;
+    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, server.address.port()));
+    let raw = Raw::connect_to(address, NEWEST).await;
+    raw.expect_echo(raw.session("/plain").await.id, b"there")
+        .await;
+}
+
+/// A folder with a certificate and its key, the key of another, and a file that is neither.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["own", "other"] {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            let file = |suffix: &str| folder.path().join(format!("{name}.{suffix}"));
+            std::fs::write(file("cert"), certificate.pem()).unwrap();
+            std::fs::write(file("key"), key.serialize_pem()).unwrap();
+        }
+        std::fs::write(folder.path().join("garbage"), "-----BEGIN GARBAGE").unwrap();
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+async fn bind(listen: SocketAddr, certificate: &Path, key: &Path) -> anyhow::Result<Server> {
+    let tls = Tls::Files {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+    };
+    let route = Route {
+        name: "echo".to_owned(),
+        path: "/".to_owned(),
+        component: guest("echo"),
+        origins: Origins::Any,
+    };
+    Server::bind(Config::new(listen, tls, vec![route])).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_cannot_be_used_is_named_and_nothing_is_left_bound() {
+    let files = Files::new();
+    let listen = TestServer::start().await.address;
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, listen.port()));
+    for (certificate, key, says) in [
+        ("missing", "own.key", "missing"),
+        ("own.cert", "missing", "missing"),
+        ("garbage", "own.key", "garbage"),
+        ("own.cert", "garbage", "garbage"),
+        ("own.key", "own.key", "holds no certificate"),
+        ("own.cert", "other.key", "does not belong"),
+    ] {
+        let error = bind(listen, &files.path(certificate), &files.path(key))
+            .await
+            .unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.contains(says), "{says:?} is not in {error:?}");
+    }
+    // What failed left the port free for the one that has its files.
+    let bound = async {
+        loop {
+            match bind(listen, &files.path("own.cert"), &files.path("own.key")).await {
+                Ok(server) => return server,
+                // The socket of the server before goes when its tasks are dropped.
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let server = within("the port", bound).await;
+    let address = server.local_addr();
+    let running = tokio::spawn(server.run(std::future::pending()));
+    let raw = Raw::connect_to(address, NEWEST).await;
+    raw.expect_echo(raw.session("/any").await.id, b"served from files")
+        .await;
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stopped_has_freed_its_port_and_its_peers_know() {
+    let server = TestServer::start().await;
+    let address = server.address;
+    let raw = Raw::connect(&server).await;
+    within("the server to stop", server.stop()).await;
+    assert_eq!(raw.closed_with().await, 0x100, "H3_NO_ERROR");
+    std::net::UdpSocket::bind(address).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_ask_for_no_session_leave_nothing() {
+    let server = TestServer::start().await;
+    for _ in 0..20 {
+        let raw = Raw::silent(server.address).await;
+        drop(raw);
+    }
+    server.no_instances().await;
+    let raw = Raw::connect(&server).await;
+    raw.expect_echo(raw.session("/plain").await.id, b"there")
+        .await;
+}
+
+/// Connections that end without a word, half of them cut off, half dropped, each with a stream in mid-sentence.
+async fn abrupt_connections(count: usize) {
+    const AT_ONCE: usize = 50;
+    let server = TestServer::with(|config| {
+        config.transport.idle_timeout = Duration::from_secs(2);
+        config.transport.keep_alive = Duration::from_millis(500);
+        config.sessions = 1000;
+    })
+    .await;
+    let paths = (0..AT_ONCE).map(|_| path("report")).collect::<Vec<_>>();
+    for _ in 0..count / AT_ONCE {
+        let connections = paths.iter().enumerate().map(|(n, path)| {
+            let (address, path) = (server.address, path.clone());
+            tokio::spawn(async move {
+                let relay = Relay::to(address).await;
+                let raw = Raw::connect_to(relay.address, NEWEST).await;
+                let session = raw.session(&path).await;
+                let mut uni = raw.open_uni(session.id).await;
+                uni.write_all(b"in mid-sen").await.unwrap();
+                raw.datagram(session.id, b"x");
+                if n % 2 == 0 {
+                    relay.cut();
+                }
+            })
+        });
+        for connection in connections.collect::<Vec<_>>() {
+            within("a connection", connection).await.unwrap();
+        }
+    }
+    server.no_instances().await;
+    let closed = |path: &String| {
+        let lines = Log::of(path);
+        lines
+            .iter()
+            .filter(|line| line.starts_with("closed"))
+            .count()
+    };
+    let closed: usize = paths.iter().map(closed).sum();
+    assert_eq!(closed, count, "each handler was told once");
+    let raw = Raw::connect(&server).await;
+    raw.expect_echo(raw.session("/plain").await.id, b"and the next one")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_abrupt_connections_leave_nothing() {
+    abrupt_connections(100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: the same with ten thousand"]
+async fn ten_thousand_abrupt_connections_leave_nothing() {
+    abrupt_connections(10_000).await;
+}
