@@ -60,6 +60,26 @@ impl AppCode {
     }
 }
 
+/// How wide the application codes are that a peer understands.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum AppCodes {
+    /// Drafts 00 to 03 of WT-H3: 8 bits.
+    Bits8,
+    /// Later ones: 32 bits.
+    Bits32,
+}
+
+impl AppCodes {
+    /// The code on the wire; what is too large for the peer becomes the largest that it understands.
+    #[must_use]
+    pub const fn encode(self, code: AppCode) -> HttpCode {
+        match self {
+            Self::Bits8 if code.0 > 255 => AppCode(255).to_http3(),
+            Self::Bits8 | Self::Bits32 => code.to_http3(),
+        }
+    }
+}
+
 impl fmt::Display for AppCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -186,6 +206,18 @@ mod tests {
         for (app, code) in rows {
             assert_eq!(AppCode(app).to_http3(), http(code), "{app}");
             assert_eq!(AppCode::from_http3(http(code)), Some(AppCode(app)), "{app}");
+        }
+    }
+
+    #[test]
+    fn a_peer_of_8_bits_is_given_no_larger_code() {
+        for (code, told) in [(0, 0), (30, 30), (255, 255), (256, 255), (u32::MAX, 255)] {
+            let told = AppCode(told).to_http3();
+            assert_eq!(AppCodes::Bits8.encode(AppCode(code)), told, "{code}");
+            assert_eq!(
+                AppCodes::Bits32.encode(AppCode(code)),
+                AppCode(code).to_http3()
+            );
         }
     }
 

@@ -6,7 +6,7 @@
 use std::str::FromStr;
 
 use bytes::Bytes;
-use sfv::{BareItem, Item, ItemSerializer, List, ListEntry, Parser, StringRef};
+use sfv::{BareItem, Item, ItemSerializer, List, ListEntry, Parser, StringRef, TokenRef};
 use thiserror::Error;
 
 /// A request for a session that keeps the rules.
@@ -27,6 +27,18 @@ pub struct Request {
     /// The application protocols that the client offers, best first. The response may choose one of them in a
     /// `wt-protocol` field, by [`encode_protocol`].
     pub offered_protocols: Vec<String>,
+    /// How they were written; the response is to follow.
+    pub protocol_form: ProtocolForm,
+}
+
+/// How application protocols are written in fields.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum ProtocolForm {
+    /// As Strings, since draft 13.
+    #[default]
+    Strings,
+    /// As Tokens, in drafts 10 to 12.
+    Tokens,
 }
 
 /// The upgrade tokens of WebTransport.
@@ -88,6 +100,7 @@ impl Head<'_> {
             Some(protocol) if self.method == "CONNECT" => protocol,
             _ => return Err(Refusal::NotConnect),
         };
+        let (offered_protocols, protocol_form) = self.offered_protocols();
         Ok(Request {
             token: protocol.parse()?,
             scheme: self.scheme()?,
@@ -99,7 +112,8 @@ impl Head<'_> {
                 .iter()
                 .map(|&(name, value)| (name.to_owned(), Bytes::copy_from_slice(value)))
                 .collect(),
-            offered_protocols: self.offered_protocols(),
+            offered_protocols,
+            protocol_form,
         })
     }
 
@@ -149,10 +163,10 @@ impl Head<'_> {
 
     /// WT-H3, "Application Protocol Negotiation": a List of Strings. Drafts 10 to 12 had Tokens there. Anything else
     /// makes the field count as absent.
-    fn offered_protocols(&self) -> Vec<String> {
+    fn offered_protocols(&self) -> (Vec<String>, ProtocolForm) {
         let lines: Vec<&[u8]> = self.lines("wt-available-protocols").collect();
         let Ok(list) = Parser::new(&lines.join(&b", "[..])).parse::<List>() else {
-            return Vec::new();
+            return (Vec::new(), ProtocolForm::Strings);
         };
         let all_of = |name: fn(&BareItem) -> Option<&str>| {
             list.iter()
@@ -162,9 +176,11 @@ impl Head<'_> {
                 })
                 .collect::<Option<Vec<String>>>()
         };
-        all_of(|item| item.as_string().map(StringRef::as_str))
-            .or_else(|| all_of(|item| item.as_token().map(sfv::TokenRef::as_str)))
-            .unwrap_or_default()
+        if let Some(strings) = all_of(|item| item.as_string().map(StringRef::as_str)) {
+            return (strings, ProtocolForm::Strings);
+        }
+        let tokens = all_of(|item| item.as_token().map(TokenRef::as_str));
+        (tokens.unwrap_or_default(), ProtocolForm::Tokens)
     }
 
     fn lines(&self, name: &str) -> impl Iterator<Item = &[u8]> {
@@ -202,11 +218,14 @@ impl Refusal {
 }
 
 /// The value of a `wt-protocol` response field that chooses `protocol`, or `None` if such a field cannot say it: only
-/// printable ASCII can.
+/// printable ASCII can, and of that less in a Token.
 #[must_use]
-pub fn encode_protocol(protocol: &str) -> Option<String> {
-    let string = StringRef::from_str(protocol).ok()?;
-    Some(ItemSerializer::new().bare_item(string).finish())
+pub fn encode_protocol(protocol: &str, form: ProtocolForm) -> Option<String> {
+    let item = ItemSerializer::new();
+    Some(match form {
+        ProtocolForm::Strings => item.bare_item(StringRef::from_str(protocol).ok()?).finish(),
+        ProtocolForm::Tokens => item.bare_item(TokenRef::from_str(protocol).ok()?).finish(),
+    })
 }
 
 #[cfg(test)]

@@ -97,6 +97,7 @@ pub struct ReceiveCredit {
     limit: u64,
     received: u64,
     consumed: u64,
+    forgiven: u64,
 }
 
 impl ReceiveCredit {
@@ -109,6 +110,7 @@ impl ReceiveCredit {
             limit: if window < max { window } else { max },
             received: 0,
             consumed: 0,
+            forgiven: 0,
         }
     }
 
@@ -142,10 +144,16 @@ impl ReceiveCredit {
         self.consumed = self.consumed.saturating_add(n).min(self.received);
     }
 
+    /// Grants `n` for good, for what the peer has used up and will never arrive.
+    pub fn forgive(&mut self, n: u64) {
+        self.forgiven = self.forgiven.saturating_add(n);
+    }
+
     /// The new limit to tell the peer, once at least half of the window was consumed since the last. Each is greater
     /// than the one before.
     pub fn poll_update(&mut self) -> Option<u64> {
-        let limit = self.consumed.saturating_add(self.window).min(self.max);
+        let gone = self.consumed.saturating_add(self.forgiven);
+        let limit = gone.saturating_add(self.window).min(self.max);
         let gain = limit.saturating_sub(self.limit);
         let worthwhile = self.window.div_ceil(2).max(1);
         if gain >= worthwhile || (gain > 0 && limit == self.max) {
@@ -243,6 +251,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forgiven_may_be_used_beside_the_window() {
+        let mut credit = ReceiveCredit::new(4, u64::MAX);
+        credit.forgive(1);
+        assert_eq!(credit.poll_update(), None, "less than half of the window");
+        credit.forgive(1);
+        assert_eq!(credit.poll_update(), Some(6));
+        credit.receive(4).unwrap();
+        credit.consume(4);
+        assert_eq!(credit.poll_update(), Some(10));
+        credit.receive(6).unwrap();
+        assert_eq!(credit.receive(1), Err(Exceeded));
+    }
+
+    #[test]
     fn a_window_of_zero_grants_nothing_ever() {
         let mut credit = ReceiveCredit::new(0, u64::MAX);
         assert_eq!(credit.receive(1), Err(Exceeded));
@@ -267,21 +289,31 @@ mod tests {
         fn a_pair_of_credits_agrees_and_never_passes_its_limit(
             window in 0..40u64,
             max in 0..200u64,
-            steps in prop::collection::vec((0..3u8, 0..50u64), 0..200),
+            steps in prop::collection::vec((0..5u8, 0..50u64), 0..200),
         ) {
+            // What was sent and lost on the way.
+            let mut lost = 0;
             let mut ours = ReceiveCredit::new(window, max);
             let mut theirs = SendCredit::new(ours.available());
             for (step, n) in steps {
                 match step {
-                    0 => prop_assert_eq!(theirs.take(n).is_ok(), ours.receive(n).is_ok()),
+                    0 => if theirs.take(n).is_ok() {
+                        prop_assert!(ours.receive(n).is_ok());
+                    },
                     1 => ours.consume(n),
+                    // As much is lost as is forgiven, or less.
+                    2 => if theirs.take(n).is_ok() {
+                        lost += n;
+                        ours.forgive(n);
+                    },
+                    3 => ours.forgive(n),
                     _ => if let Some(limit) = ours.poll_update() {
                         prop_assert!(limit <= max);
                         prop_assert!(theirs.raise(limit).is_ok());
                     },
                 }
-                prop_assert_eq!(theirs.available(), ours.available());
-                prop_assert!(ours.available() <= window.min(max).saturating_sub(ours.outstanding()));
+                prop_assert_eq!(theirs.available().saturating_add(lost), ours.available());
+                prop_assert!(theirs.limit() <= max);
             }
         }
     }

@@ -123,7 +123,8 @@ pub enum OpenError {
 /// - `receive_*` and [`connection_lost`](Self::connection_lost) take what comes on the CONNECT stream;
 /// - commands: [`open`](Self::open), [`accept`](Self::accept) and [`end`](Self::end) for streams;
 ///   [`take_send_credit`](Self::take_send_credit), [`note_blocked`](Self::note_blocked), [`received`](Self::received)
-///   and [`consumed`](Self::consumed) for the bytes on them; [`drain`](Self::drain), [`close`](Self::close) and
+///   and [`consumed`](Self::consumed) for the bytes on them; [`forgive`](Self::forgive) and
+///   [`forgive_stream`](Self::forgive_stream) for what a reset has lost; [`drain`](Self::drain), [`close`](Self::close) and
 ///   [`fail`](Self::fail) for the session;
 /// - `poll_*` give out what is to be done: [`poll_event`](Self::poll_event) for the application and
 ///   [`poll_transmit`](Self::poll_transmit) for the CONNECT stream;
@@ -305,6 +306,21 @@ impl Session {
         }
     }
 
+    /// Grants bytes that the peer has used up and that will never come: at most so many were on their way when it reset
+    /// the stream that carried them. Their true number is lost, and without them the peer would starve.
+    pub fn forgive(&mut self, n: u64) {
+        if let Some(flow) = &mut self.flow {
+            flow.forgive(n);
+        }
+    }
+
+    /// Grants a stream that the peer opened and reset before its header was read.
+    pub fn forgive_stream(&mut self, dir: Dir) {
+        if let Some(flow) = &mut self.flow {
+            flow.forgive_stream(dir);
+        }
+    }
+
     /// Asks the peer to end the session soon, opens no more streams, and closes with code 0 when none is left.
     pub fn drain(&mut self) {
         let Some(state) = self.state.drain() else {
@@ -398,6 +414,12 @@ impl Session {
     #[must_use]
     pub fn open_credit(&self, dir: Dir) -> Option<u64> {
         self.flow.as_ref().map(|flow| flow.open_credit(dir))
+    }
+
+    /// Streams of the kind that the peer may still open; `None` if we set no limit.
+    #[must_use]
+    pub fn accept_credit(&self, dir: Dir) -> Option<u64> {
+        self.flow.as_ref().map(|flow| flow.accept_credit(dir))
     }
 
     /// Bytes that the peer lets us send now: [`u64::MAX`] if it sets no limit, none if the session is over.

@@ -44,6 +44,7 @@ fn a_proper_request_is_taken_over_whole() {
             ("x-first".into(), "2".into()),
         ],
         offered_protocols: Vec::new(),
+        protocol_form: ProtocolForm::Strings,
     };
     assert_eq!(head().check(), Ok(request));
 }
@@ -135,9 +136,19 @@ fn a_list_with_anything_else_is_ignored_whole() {
 }
 
 #[test]
-fn a_chosen_protocol_is_written_as_a_string() {
-    assert_eq!(encode_protocol("chat-1").unwrap(), r#""chat-1""#);
-    assert_eq!(encode_protocol(r#"a "b" \"#).unwrap(), r#""a \"b\" \\""#);
-    assert_eq!(encode_protocol("ä"), None);
-    assert_eq!(encode_protocol("a\n"), None);
+fn a_chosen_protocol_is_written_as_the_client_wrote_its_own() {
+    let string = |protocol| encode_protocol(protocol, ProtocolForm::Strings);
+    assert_eq!(string("chat-1").unwrap(), r#""chat-1""#);
+    assert_eq!(string(r#"a "b" \"#).unwrap(), r#""a \"b\" \\""#);
+    assert_eq!(string("ä"), None);
+    assert_eq!(string("a\n"), None);
+    let token = |protocol| encode_protocol(protocol, ProtocolForm::Tokens);
+    assert_eq!(token("chat-1").unwrap(), "chat-1");
+    assert_eq!(token("chat 1"), None);
+    let form = |line: &'static [u8]| {
+        let head = with_fields(&[("wt-available-protocols", line)]);
+        head.check().unwrap().protocol_form
+    };
+    assert_eq!(form(b"chat-2, chat-1"), ProtocolForm::Tokens);
+    assert_eq!(form(br#""chat-2", "chat-1""#), ProtocolForm::Strings);
 }

@@ -72,6 +72,14 @@ impl Flow {
         self.receive.consume(n);
     }
 
+    pub(super) fn forgive(&mut self, n: u64) {
+        self.receive.forgive(n);
+    }
+
+    pub(super) fn forgive_stream(&mut self, dir: Dir) {
+        self.accept.get_mut(dir).forgive(1);
+    }
+
     /// Takes WT_MAX_DATA, and says whether nothing had been left to send.
     pub(super) fn raise_data(&mut self, limit: VarInt) -> Result<bool, Violation> {
         let raised = self.send.raise(limit.into_inner());
@@ -104,6 +112,10 @@ impl Flow {
 
     pub(super) const fn open_credit(&self, dir: Dir) -> u64 {
         self.open.get(dir).available()
+    }
+
+    pub(super) const fn accept_credit(&self, dir: Dir) -> u64 {
+        self.accept.get(dir).available()
     }
 
     pub(super) const fn send_credit(&self) -> u64 {
