@@ -168,3 +168,30 @@ async fn a_server_that_stops_tells_handlers_and_peers_and_closes_what_is_left() 
         "{closed:?}"
     );
 }
+
+/// RFC 9114, "Connection Shutdown": a client's GOAWAY says that it is about to leave.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peers_goaway_is_told_to_each_of_its_sessions_once() {
+    let server = TestServer::start().await;
+    let mut raw = Raw::connect(&server).await;
+    let paths = [path("echo"), path("echo")];
+    let mut sessions = Vec::new();
+    for path in &paths {
+        sessions.push(raw.session(path).await);
+    }
+    for push_id in [9, 0] {
+        let control = raw.control.as_mut().unwrap();
+        let goaway = crate::raw::frame(0x07, &[push_id]);
+        control.write_all(&goaway).await.unwrap();
+    }
+    for (path, session) in paths.iter().zip(&mut sessions) {
+        Log::line(path, "drain").await;
+        session.send_capsule(&Capsule::Drain).await;
+        raw.expect_echo(session.id, b"everything goes on").await;
+        session.send.finish().unwrap();
+        session.received().await;
+        Log::line(path, "closed").await;
+        let told = Log::of(path);
+        assert_eq!(told.iter().filter(|line| *line == "drain").count(), 1);
+    }
+}

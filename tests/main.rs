@@ -26,6 +26,7 @@ mod info;
 mod listener;
 mod raw;
 mod readme;
+mod resets;
 mod sessions;
 mod shutdown;
 mod streams;

@@ -32,7 +32,7 @@ pub(crate) const BROWSER: &[(u64, u64)] = &[(0x33, 1), (0x2b60_3742, 1)];
 pub(crate) struct Raw {
     pub(crate) conn: quinn::Connection,
     _endpoint: quinn::Endpoint,
-    _control: Option<quinn::SendStream>,
+    pub(crate) control: Option<quinn::SendStream>,
 }
 
 /// A CONNECT stream whose session began.
@@ -58,7 +58,7 @@ impl Raw {
         let mut control = raw.conn.open_uni().await.unwrap();
         control.write_all(&[0]).await.unwrap();
         control.write_all(&frame(4, &payload)).await.unwrap();
-        raw._control = Some(control);
+        raw.control = Some(control);
         raw
     }
 
@@ -83,7 +83,7 @@ impl Raw {
         Self {
             conn: within("the handshake", conn).await.unwrap(),
             _endpoint: endpoint,
-            _control: None,
+            control: None,
         }
     }
 

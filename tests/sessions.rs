@@ -4,7 +4,8 @@ use bytes::Bytes;
 use wharf_proto::capsule::Capsule;
 
 use crate::{
-    harness::{Log, TestServer, path, within},
+    binary::Wharf,
+    harness::{Log, TestServer, eventually, path, root, within},
     raw::{BROWSER, NEWEST, Raw, connect_fields, frame, read_status},
 };
 
@@ -261,7 +262,7 @@ async fn the_server_offers_every_draft_at_once() {
         (0xc671_706a, 64),
         (0x14e9_cd29, 64),
         (0x2c7c_f000, 1),
-        (0x2b61, 4 << 20),
+        (0x2b61, 16 << 20),
         (0x2b64, 256),
         (0x2b65, 256),
     ] {
@@ -284,6 +285,62 @@ async fn no_session_begins_before_the_clients_settings() {
         .await
         .unwrap()
         .unwrap();
+}
+
+/// WebTransport over HTTP/3, "Establishing a WebTransport-Capable HTTP/3 Connection".
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_draft_begins_no_session_without_the_settings_it_requires() {
+    let server = TestServer::start().await;
+    for settings in [&[(0x33, 1)][..], &[(0x2c7c_f000, 1)]] {
+        let raw = Raw::connect_to(server.address, settings).await;
+        let fields = connect_fields("/plain", "webtransport-h3");
+        let (_send, mut recv) = raw.request(&fields).await;
+        let reset = within("the reset", recv.received_reset()).await.unwrap();
+        assert_eq!(reset.unwrap().into_inner(), H3_MESSAGE_ERROR);
+    }
+}
+
+/// WebTransport over HTTP/3, "Negotiating the Use of Flow Control".
+#[tokio::test(flavor = "multi_thread")]
+async fn without_flow_control_a_newer_draft_has_one_session_at_a_time() {
+    let server = TestServer::start().await;
+    for (settings, token) in [
+        (&[(0x33, 1), (0x2c7c_f000, 1)][..], "webtransport-h3"),
+        (&[(0x33, 1), (0x14e9_cd29, 1)], "webtransport"),
+    ] {
+        let raw = Raw::connect_to(server.address, settings).await;
+        let path = path("report");
+        let (status, mut first) = raw.ask(&path, token).await;
+        assert_eq!(status, 200);
+        let (_send, mut recv) = raw.request(&connect_fields("/plain", token)).await;
+        let reset = within("the reset", recv.received_reset()).await.unwrap();
+        assert_eq!(reset.unwrap().into_inner(), H3_REQUEST_REJECTED);
+        first.send.finish().unwrap();
+        first.received().await;
+        eventually("the place", || server.handle.sessions() == 0).await;
+        assert_eq!(raw.ask("/plain", token).await.0, 200, "the first is over");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_the_draft_of_each_session_and_why_one_is_refused() {
+    let echo = root().join("guests/echo");
+    let wharf = Wharf::run_with(&echo, &["--log", "wharf=debug"]).await;
+    let raw = Raw::connect_to(wharf.address(), NEWEST).await;
+    let _newest = raw.session("/newest").await;
+    wharf.logs("path=\"/newest\" draft=\"draft-15\"").await;
+    let raw = Raw::connect_to(wharf.address(), BROWSER).await;
+    let (status, _session) = raw.ask("/browser", "webtransport").await;
+    assert_eq!(status, 200);
+    wharf.logs("path=\"/browser\" draft=\"draft-02\"").await;
+    let foreign = [
+        connect_fields("/foreign", "webtransport"),
+        vec![("origin", "https://evil.example")],
+    ]
+    .concat();
+    let (_send, mut recv) = raw.request(&foreign).await;
+    assert_eq!(within("the response", read_status(&mut recv)).await, 403);
+    wharf.logs("session refused").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -232,8 +232,9 @@ impl Inner {
             tracing::debug!(peer = %request.peer, limit = self.sessions, "session refused: the host is full");
             return incoming.refuse(&refuse(503)).await;
         };
+        let session = self.next_session.fetch_add(1, Ordering::Relaxed);
         let label = Label {
-            session: self.next_session.fetch_add(1, Ordering::Relaxed),
+            session,
             tenant: TENANT.into(),
             route: route.name.clone(),
             path: request.connect.path.clone(),
@@ -259,8 +260,15 @@ impl Inner {
             let field = ("sec-webtransport-http3-draft".to_owned(), "draft02".into());
             response.fields.push(field);
         }
+        tracing::debug!(
+            session,
+            peer = %request.peer,
+            path = request.connect.path,
+            draft = request.draft,
+            "session accepted"
+        );
         match incoming.accept(&response).await {
-            Ok(session) => match guest.run(session, &request).await {
+            Ok(begun) => match guest.run(begun, &request).await {
                 Exit::Returned => {}
                 exit => tracing::debug!(?exit, "session ended by its handler"),
             },

@@ -71,6 +71,8 @@ const TABLE: &[(&str, Act)] = &[
     ("push", AtOnce(sending::push)),
     // Opens a bidi stream, no more.
     ("open-only", AtOnce(sending::open_only)),
+    // Opens a uni stream and gives it up at once, with `code`.
+    ("open-and-reset", AtOnce(sending::open_and_reset)),
     // Opens uni streams until refused: `opened-count <count> <error>`.
     ("exhaust-streams", AtOnce(sending::exhaust_streams)),
     // Sends `bytes` on the stream, in pieces, as they are taken.

@@ -90,6 +90,14 @@ pub(crate) fn open_only(scene: &Scene) {
     report::outcome("open-stream", scene.session.open_stream(StreamKind::Bidi));
 }
 
+/// Opens a uni stream and gives it up at once, with `code`.
+pub(crate) fn open_and_reset(scene: &Scene) {
+    match scene.session.open_stream(StreamKind::Uni) {
+        Ok(id) => reset(scene, id),
+        Err(error) => report::outcome::<()>("open-stream", Err(error)),
+    }
+}
+
 /// Opens uni streams until the host refuses one.
 pub(crate) fn exhaust_streams(scene: &Scene) {
     let mut count = 0;

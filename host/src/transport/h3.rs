@@ -24,6 +24,7 @@ mod filter;
 mod inbox;
 mod qpack;
 mod ready;
+mod resets;
 mod session;
 mod settings;
 mod stream;

@@ -22,7 +22,7 @@ use wharf_proto::{
 use super::{
     filter::Filter,
     quic_code,
-    stream::Arrival,
+    stream::{Arrival, Read, app_code},
     table::Table,
     tap::{Bidi, Notes, RecvSide},
 };
@@ -52,7 +52,8 @@ pub(super) struct Sorter {
     pub(super) setup_timeout: Duration,
 }
 
-type Pending = FuturesUnordered<Pin<Box<dyn Future<Output = Option<(Header, Kind)>> + Send>>>;
+type Pending =
+    FuturesUnordered<Pin<Box<dyn Future<Output = Option<(Header, Result<Kind, Ended>)>> + Send>>>;
 
 impl Sorter {
     /// Sorts until the connection is lost, and says why it was.
@@ -73,11 +74,18 @@ impl Sorter {
                 }
                 datagram = self.conn.read_datagram() => datagram.map(|datagram| self.datagram(datagram)),
                 Some(sorted) = pending.next() => {
-                    if let Some((header, kind)) = sorted {
-                        if let Kind::WebTransport { .. } = kind {
-                            self.forget(header.id());
+                    match sorted {
+                        Some((header, Ok(kind))) => {
+                            if let Kind::WebTransport { .. } = kind {
+                                self.forget(header.id());
+                            }
+                            self.sort(header, kind);
                         }
-                        self.sort(header, kind);
+                        Some((header, Err(ended))) => {
+                            self.forget(header.id());
+                            self.ended(header, ended);
+                        }
+                        None => {}
                     }
                     Ok(())
                 }
@@ -105,8 +113,8 @@ impl Sorter {
             read: Bytes::new(),
         };
         match header.poll_kind(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Some(kind)) => self.sort(header, kind),
-            Poll::Ready(None) => self.table.seen(header.id()),
+            Poll::Ready(Ok(kind)) => self.sort(header, kind),
+            Poll::Ready(Err(ended)) => self.ended(header, ended),
             Poll::Pending if pending.len() >= PENDING_MAX => {
                 self.table.seen(header.id());
                 header.refuse(HttpCode::H3_EXCESSIVE_LOAD);
@@ -121,16 +129,30 @@ impl Sorter {
                     )
                     .await;
                     match kind {
-                        Ok(Some(kind)) => return Some((header, kind)),
-                        Ok(None) => forget(&table, header.id()),
+                        Ok(kind) => Some((header, kind)),
                         Err(_) => {
                             forget(&table, header.id());
                             header.refuse(HttpCode::H3_REQUEST_CANCELLED);
+                            None
                         }
                     }
-                    None
                 }));
             }
+        }
+    }
+
+    /// The stream ended in its header.
+    fn ended(&self, header: Header, ended: Ended) {
+        let id = header.id();
+        match (ended, StreamId::try_from(id)) {
+            (Ended::Reset(code), Ok(id)) => self.table.deliver_reset(Arrival {
+                id,
+                send: header.send,
+                recv: header.recv,
+                prefix: Bytes::new(),
+                ended: Some(Read::Reset(code)),
+            }),
+            (Ended::Reset(_) | Ended::Otherwise, _) => self.table.seen(id),
         }
     }
 
@@ -179,6 +201,7 @@ impl Sorter {
                 send: header.send,
                 recv: header.recv,
                 prefix,
+                ended: None,
             },
         );
         Ok(())
@@ -272,6 +295,14 @@ enum Kind {
     Http(u64, usize),
 }
 
+/// How a stream ended before its header was complete.
+enum Ended {
+    /// The peer gave up sending, with a code where it is an application's.
+    Reset(Option<u32>),
+    /// With FIN, or with its connection.
+    Otherwise,
+}
+
 /// A stream whose header is being read.
 struct Header {
     send: Option<quinn::SendStream>,
@@ -292,16 +323,19 @@ impl Header {
         }
     }
 
-    /// Reads until the kind is known; `None` when the stream ended before.
-    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<Kind>> {
+    /// Reads until the kind is known, or the stream has ended before.
+    fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Result<Kind, Ended>> {
         loop {
             if let Some(kind) = parse(&self.read, self.dir()) {
-                return Poll::Ready(Some(kind));
+                return Poll::Ready(Ok(kind));
             }
             // The future holds no state of its own, so a new one for each poll is the same one.
             let chunk = match ready!(pin!(self.recv.read_chunk(usize::MAX, true)).poll(cx)) {
                 Ok(Some(chunk)) => chunk.bytes,
-                Ok(None) | Err(_) => return Poll::Ready(None),
+                Err(quinn::ReadError::Reset(code)) => {
+                    return Poll::Ready(Err(Ended::Reset(app_code(code))));
+                }
+                Ok(None) | Err(_) => return Poll::Ready(Err(Ended::Otherwise)),
             };
             if self.read.is_empty() {
                 self.read = chunk;

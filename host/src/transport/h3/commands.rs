@@ -164,7 +164,7 @@ impl Session {
     pub fn reset(&mut self, stream: StreamId, code: u32) -> Result<(), CommandError> {
         let slot = self.slot(stream)?;
         over(&self.stream(slot)?.send)?;
-        self.give_up_sending(slot, AppCode(code).to_http3());
+        self.give_up_sending(slot, self.codes.encode(AppCode(code)));
         Ok(())
     }
 
@@ -175,12 +175,14 @@ impl Session {
     /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset` when done before, `Closed`.
     pub fn stop(&mut self, stream: StreamId, code: u32) -> Result<(), CommandError> {
         let slot = self.slot(stream)?;
+        let code = self.codes.encode(AppCode(code));
         let stream = self.stream(slot)?;
         over(&stream.recv)?;
         if let Half::Open(recv) = &mut stream.recv {
-            recv.stop(AppCode(code).to_http3());
+            recv.stop(code);
         }
         stream.recv = Half::Reset;
+        self.forgive_rest();
         self.release(slot);
         Ok(())
     }

@@ -13,8 +13,8 @@ use tokio::{
     task::JoinSet,
 };
 use wharf_proto::{
-    code::HttpCode,
-    connect::{Head, Refusal, Token, encode_protocol},
+    code::{AppCodes, HttpCode},
+    connect::{Head, ProtocolForm, Refusal, encode_protocol},
     id::SessionId,
     session as proto,
 };
@@ -70,6 +70,7 @@ pub(super) fn transport_config(limits: &Limits) -> quinn::TransportConfig {
         .max_idle_timeout(idle)
         .keep_alive_interval(Some(limits.keep_alive))
         .stream_receive_window(limits.stream_receive_credit.into())
+        .send_window(limits.connection_send_window)
         .datagram_receive_buffer_size(Some(1 << 20))
         .datagram_send_buffer_size(1 << 20);
     let one = Allowance::new(limits, 1);
@@ -201,6 +202,7 @@ impl Requests {
         // Dropping the set ends the requests that are being answered.
         let mut answering = JoinSet::new();
         let mut phase = this.shared.phase.clone();
+        let mut goaway = this.notes.goaway.subscribe();
         loop {
             tokio::select! {
                 request = http.accept() => match request {
@@ -215,6 +217,8 @@ impl Requests {
                     let now = *phase.borrow_and_update();
                     this.enter(now, &mut http).await;
                 }
+                // A peer's GOAWAY asks each session to end (WebTransport over HTTP/3, "Session Termination").
+                Ok(()) = goaway.changed() => this.table.notify(&Notice::Drain),
                 () = this.idle() => {
                     return this.close(HttpCode::H3_NO_ERROR, b"idle");
                 }
@@ -308,14 +312,22 @@ impl Requests {
         let Some(settings) = self.peer_settings().await else {
             return asked.abort(HttpCode::H3_MISSING_SETTINGS);
         };
+        let version = settings.version(&connect);
+        let draft = version.as_str();
+        let path = &connect.path;
+        if !settings.suffice(version) || self.conn.max_datagram_size().is_none() {
+            tracing::debug!(%peer, path, draft, "CONNECT refused: the client's SETTINGS lack what its draft requires");
+            return asked.abort(HttpCode::H3_MESSAGE_ERROR);
+        }
         let limit = self.shared.limits.sessions_per_connection;
-        let most = if settings.pooling(connect.token == Token::WebTransportH3) {
-            limit
-        } else {
-            limit.min(1)
-        };
-        if *self.shared.phase.borrow() != Phase::Open || !self.table.decide(asked.id, most) {
-            tracing::debug!(%peer, most, "CONNECT refused: draining, or too many sessions on the connection");
+        let pooling = settings.pooling(version);
+        let most = if pooling { limit } else { limit.min(1) };
+        if *self.shared.phase.borrow() != Phase::Open {
+            tracing::debug!(%peer, path, draft, "CONNECT refused: the server is draining");
+            return asked.abort(HttpCode::H3_REQUEST_REJECTED);
+        }
+        if !self.table.decide(asked.id, most) {
+            tracing::debug!(%peer, path, draft, most, pooling, "CONNECT refused: too many sessions on the connection");
             return asked.abort(HttpCode::H3_REQUEST_REJECTED);
         }
         let incoming = Incoming {
@@ -323,9 +335,11 @@ impl Requests {
                 connect,
                 peer,
                 http: HttpVersion::Http3,
+                draft,
             },
             note,
-            settings,
+            flow_control: settings.flow_control(),
+            codes: version.codes(),
             conn: self.conn.clone(),
             limits: self.shared.limits.clone(),
             asked,
@@ -359,7 +373,7 @@ impl Asked {
         let Some(mut exchange) = self.exchange.take() else {
             return;
         };
-        let Ok(head) = http_response(response) else {
+        let Ok(head) = http_response(response, ProtocolForm::default()) else {
             return abort(exchange, HttpCode::H3_INTERNAL_ERROR);
         };
         // A peer that is gone needs no answer.
@@ -419,7 +433,8 @@ impl Parts {
 pub struct Incoming {
     request: Request,
     note: RequestNote,
-    settings: PeerSettings,
+    flow_control: Option<proto::Limits>,
+    codes: AppCodes,
     conn: quinn::Connection,
     limits: Arc<Limits>,
     asked: Asked,
@@ -437,7 +452,7 @@ impl Incoming {
     ///
     /// When the peer is gone, or a field of the response cannot be sent.
     pub async fn accept(mut self, response: &Response) -> anyhow::Result<Session> {
-        let head = http_response(response)?;
+        let head = http_response(response, self.request.connect.protocol_form)?;
         let mut exchange = self
             .asked
             .exchange
@@ -452,7 +467,7 @@ impl Incoming {
                 streams_bidi: limits.streams_per_kind.into(),
                 streams_uni: limits.streams_per_kind.into(),
             },
-            peer: self.settings.flow_control(),
+            peer: self.flow_control,
             datagram_bytes_max: usize::from(u16::MAX),
         });
         Allowance::new(limits, self.asked.table.count()).apply(&self.conn);
@@ -460,6 +475,7 @@ impl Incoming {
             self.asked.id,
             self.conn,
             self.limits,
+            self.codes,
             core,
             ConnectStream::new(exchange, self.note),
             self.asked.table.clone(),
@@ -480,13 +496,14 @@ impl fmt::Debug for Incoming {
     }
 }
 
-fn http_response(response: &Response) -> anyhow::Result<http::Response<()>> {
+fn http_response(response: &Response, form: ProtocolForm) -> anyhow::Result<http::Response<()>> {
     let mut head = http::Response::builder().status(response.status);
     for (name, value) in &response.fields {
         head = head.header(name, &value[..]);
     }
-    if let Some(protocol) = response.protocol.as_deref().and_then(encode_protocol) {
-        head = head.header("wt-protocol", protocol);
+    if let Some(protocol) = &response.protocol {
+        let value = encode_protocol(protocol, form).context("the protocol cannot be written")?;
+        head = head.header("wt-protocol", value);
     }
     Ok(head.body(())?)
 }

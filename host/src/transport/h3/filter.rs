@@ -54,6 +54,7 @@ pub(super) struct Filter {
     held: BytesMut,
     token: Option<String>,
     settings: Option<PeerSettings>,
+    goaway: bool,
 }
 
 /// What a stream may carry next, besides unknown frames.
@@ -105,6 +106,7 @@ impl Filter {
             held: BytesMut::new(),
             token: None,
             settings: None,
+            goaway: false,
         }
     }
 
@@ -160,6 +162,11 @@ impl Filter {
     /// The peer's SETTINGS, once they came on its control stream.
     pub(super) fn take_settings(&mut self) -> Option<PeerSettings> {
         self.settings.take()
+    }
+
+    /// Whether the peer has said GOAWAY on its control stream; says so once.
+    pub(super) fn take_goaway(&mut self) -> bool {
+        mem::take(&mut self.goaway)
     }
 
     /// Says whether the stream may end here: not in the middle of a frame (RFC 9114, "Frame Layout").
@@ -261,6 +268,7 @@ impl Filter {
                     "a frame holds no id, or more than one",
                 );
             }
+            (GOAWAY, _) => self.goaway = true,
             _ => {}
         }
         out.push_back(header(frame, payload.len() as u64));

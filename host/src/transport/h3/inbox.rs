@@ -10,7 +10,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ready::Token, stream::Arrival};
+use wharf_proto::id::Dir;
+
+use super::{ready::Token, session::kind, stream::Arrival};
 
 /// A word from the connection to one of its sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub(super) enum Delivery {
     Notice(Notice),
     Stream(Arrival),
     Datagram(Bytes),
+    /// The peer opened a stream of the kind, most likely in this session, and reset it before its header was read.
+    LostStream(Dir),
 }
 
 /// The inbox of one session.
@@ -47,6 +51,8 @@ struct State {
     streams: VecDeque<Arrival>,
     datagrams: VecDeque<Bytes>,
     datagrams_dropped: u64,
+    /// Streams that were lost: bidirectional, unidirectional.
+    lost: [u32; 2],
 }
 
 impl Inbox {
@@ -98,11 +104,25 @@ impl Inbox {
         }
     }
 
+    /// Notes that a stream was lost.
+    pub(super) fn put_lost_stream(&self, dir: Dir) {
+        let mut state = self.state();
+        let lost = &mut state.lost[kind(dir)];
+        *lost = lost.saturating_add(1);
+        self.token.arm();
+    }
+
     /// Takes the next thing: words first, then streams and datagrams by turns.
     pub(super) fn take(&self, datagram_first: bool) -> Option<Delivery> {
         let mut state = self.state();
         if let Some(notice) = state.notices.pop_front() {
             return Some(Delivery::Notice(notice));
+        }
+        for dir in [Dir::Bi, Dir::Uni] {
+            if let Some(left) = state.lost[kind(dir)].checked_sub(1) {
+                state.lost[kind(dir)] = left;
+                return Some(Delivery::LostStream(dir));
+            }
         }
         if datagram_first && let Some(datagram) = state.datagrams.pop_front() {
             return Some(Delivery::Datagram(datagram));

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use slab::Slab;
 use wharf_proto::{
-    code::HttpCode,
+    code::{AppCodes, HttpCode},
     id::{Dir, SessionId, StreamId},
     session::{self as proto, By, Transmit},
 };
@@ -24,6 +24,7 @@ use super::{
     connect::{ConnectStream, Received},
     inbox::{Delivery, Inbox, Notice},
     ready::{Ready, Token},
+    resets::Resets,
     stream::Stream,
     table::Table,
 };
@@ -32,8 +33,9 @@ use crate::transport::{Closed, Closer, Event, Limits};
 const CONNECT: usize = 0;
 const INBOX: usize = 1;
 const DATAGRAMS: usize = 2;
+const RESETS: usize = 3;
 /// The token of the stream in slot `n` has the number `FIRST_STREAM + n`.
-pub(super) const FIRST_STREAM: usize = 3;
+pub(super) const FIRST_STREAM: usize = 4;
 
 type SendingDatagram = Pin<Box<dyn Future<Output = Result<(), quinn::SendDatagramError>> + Send>>;
 
@@ -46,6 +48,8 @@ pub struct Session {
     pub(super) conn: quinn::Connection,
     pub(super) limits: Arc<Limits>,
     pub(super) core: proto::Session,
+    /// What the peer understands of codes.
+    pub(super) codes: AppCodes,
     pub(super) streams: Slab<Stream>,
     pub(super) slots: HashMap<StreamId, usize>,
     /// Open streams that this end opened: bidirectional, unidirectional.
@@ -67,6 +71,10 @@ pub struct Session {
     connect_part: Part,
     inbox_part: Part,
     datagrams_part: Part,
+    resets_part: Part,
+    pub(super) resets: Resets,
+    /// Whether the handler knows that the session is to end.
+    draining_told: bool,
     sending_datagram: Option<SendingDatagram>,
     /// What is ready and not looked at yet.
     turn: VecDeque<usize>,
@@ -107,6 +115,7 @@ impl Session {
         id: SessionId,
         conn: quinn::Connection,
         limits: Arc<Limits>,
+        codes: AppCodes,
         core: proto::Session,
         connect: ConnectStream,
         table: Arc<Table>,
@@ -127,6 +136,7 @@ impl Session {
             id,
             conn,
             limits,
+            codes,
             core,
             streams: Slab::new(),
             slots: HashMap::new(),
@@ -142,6 +152,9 @@ impl Session {
             table,
             inbox,
             datagrams_part: Part::new(DATAGRAMS, &ready),
+            resets_part: Part::new(RESETS, &ready),
+            resets: Resets::default(),
+            draining_told: false,
             connect_part,
             inbox_part,
             ready,
@@ -180,6 +193,7 @@ impl Session {
                 CONNECT => self.poll_connect(),
                 INBOX => self.poll_inbox(),
                 DATAGRAMS => self.poll_datagrams(),
+                RESETS => self.poll_resets(),
                 stream => self.poll_stream(stream - FIRST_STREAM),
             }
         }
@@ -253,7 +267,7 @@ impl Session {
     fn take_core_events(&mut self) {
         while let Some(event) = self.core.poll_event() {
             match event {
-                proto::Event::Draining => self.events.push_back(Event::Draining),
+                proto::Event::Draining => self.tell_draining(),
                 proto::Event::Datagram(datagram) => {
                     self.events.push_back(Event::Datagram(datagram))
                 }
@@ -321,7 +335,8 @@ impl Session {
         match delivery {
             Delivery::Stream(arrival) => self.accept(arrival),
             Delivery::Datagram(datagram) => self.events.push_back(Event::Datagram(datagram)),
-            Delivery::Notice(Notice::Drain) => self.events.push_back(Event::Draining),
+            Delivery::LostStream(dir) => self.core.forgive_stream(dir),
+            Delivery::Notice(Notice::Drain) => self.tell_draining(),
             Delivery::Notice(Notice::Close(code, reason)) => {
                 self.closed_by_host |= !self.core.is_closed();
                 self.core.close(code, &reason);
@@ -329,6 +344,24 @@ impl Session {
             Delivery::Notice(Notice::Lost(code, reason)) => self.lost(code, &reason),
         }
         self.inbox_part.token.arm();
+    }
+
+    /// A capsule, a GOAWAY and the host may all say it.
+    fn tell_draining(&mut self) {
+        if !std::mem::replace(&mut self.draining_told, true) {
+            self.events.push_back(Event::Draining);
+        }
+    }
+
+    fn poll_resets(&mut self) {
+        self.resets_part.token.disarm();
+        let cx = &mut Context::from_waker(&self.resets_part.waker);
+        self.resets.poll(cx);
+    }
+
+    /// Has delayed resets looked at.
+    pub(super) fn arm_resets(&self) {
+        self.resets_part.token.arm();
     }
 
     /// The connection is lost. What the peer said on the CONNECT stream before that still counts.

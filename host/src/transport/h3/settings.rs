@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use bytes::{Bytes, BytesMut};
 use wharf_proto::{
-    code::{HttpCode, Violation},
+    code::{AppCodes, HttpCode, Violation},
+    connect::{Request, Token},
     session::Limits,
     varint::VarInt,
 };
@@ -99,6 +100,26 @@ pub(super) enum Version {
     Draft15,
 }
 
+impl Version {
+    /// The drafts, as the log names them.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Draft02 => "draft-02",
+            Self::Draft07 => "draft-07",
+            Self::Draft13 => "draft-13",
+            Self::Draft15 => "draft-15",
+        }
+    }
+
+    /// How wide its application codes are.
+    pub(super) const fn codes(self) -> AppCodes {
+        match self {
+            Self::Draft02 => AppCodes::Bits8,
+            Self::Draft07 | Self::Draft13 | Self::Draft15 => AppCodes::Bits32,
+        }
+    }
+}
+
 impl PeerSettings {
     /// Reads the payload of a SETTINGS frame.
     pub(super) fn parse(mut payload: &[u8]) -> Result<Self, Violation> {
@@ -146,13 +167,25 @@ impl PeerSettings {
 
     /// The draft that a request follows: the newest that both sides named, which is the newest that the peer did,
     /// since we name them all (WT-H3, "Negotiating the Draft Version"). Only the newest has the token
-    /// `webtransport-h3`. A peer that named none follows draft 07, whose clients need not name it; a
-    /// draft-02 client that says so in a request field alone is not told apart.
-    pub(super) fn version(&self, token_is_h3: bool) -> Version {
-        if token_is_h3 {
-            return Version::Draft15;
+    /// `webtransport-h3`. A peer that named none follows draft 07, whose clients need not name it, or draft 02
+    /// where a field of the request says so.
+    pub(super) fn version(&self, request: &Request) -> Version {
+        let says_02 = || {
+            let mut fields = request.fields.iter();
+            fields.any(|(name, _)| name == "sec-webtransport-http3-draft02")
+        };
+        match self.newest {
+            _ if request.token == Token::WebTransportH3 => Version::Draft15,
+            Some(newest) => newest,
+            None if says_02() => Version::Draft02,
+            None => Version::Draft07,
         }
-        self.newest.unwrap_or(Version::Draft07)
+    }
+
+    /// Whether the peer sent what a request of that draft requires of its SETTINGS (WT-H3, "Establishing a
+    /// WebTransport-Capable HTTP/3 Connection"). Older drafts, and their browsers, are not that strict.
+    pub(super) fn suffice(&self, version: Version) -> bool {
+        version < Version::Draft15 || (self.newest == Some(Version::Draft15) && self.datagrams)
     }
 
     /// What the peer lets each session send at first, if sessions have flow control: the peer sent a limit that is not
@@ -163,8 +196,8 @@ impl PeerSettings {
 
     /// Whether the connection may hold more than one session at a time. That this takes flow control came with draft
     /// 13; nothing forbade it before.
-    pub(super) fn pooling(&self, token_is_h3: bool) -> bool {
-        self.version(token_is_h3) < Version::Draft13 || self.flow_control().is_some()
+    pub(super) fn pooling(&self, version: Version) -> bool {
+        version < Version::Draft13 || self.flow_control().is_some()
     }
 }
 
@@ -201,6 +234,26 @@ mod tests {
 
     fn parse(pairs: &[(u64, u64)]) -> PeerSettings {
         PeerSettings::parse(&payload(pairs)).unwrap()
+    }
+
+    fn request(token: &str, fields: &[(&str, &[u8])]) -> Request {
+        let head = wharf_proto::connect::Head {
+            method: "CONNECT",
+            scheme: Some("https"),
+            authority: Some("localhost"),
+            path: Some("/"),
+            protocol: Some(token),
+            fields: fields.to_vec(),
+        };
+        head.check().unwrap()
+    }
+
+    fn version(peer: &PeerSettings) -> Version {
+        peer.version(&request("webtransport", &[]))
+    }
+
+    fn version_h3(peer: &PeerSettings) -> Version {
+        peer.version(&request("webtransport-h3", &[]))
     }
 
     fn refusal(pairs: &[(u64, u64)]) -> HttpCode {
@@ -245,7 +298,7 @@ mod tests {
         };
         let peer = PeerSettings::parse(&ours.encode()).unwrap();
         assert!(peer.datagrams);
-        assert_eq!(peer.version(false), Version::Draft15);
+        assert_eq!(version(&peer), Version::Draft15);
         let limits = Limits {
             data: 10,
             streams_uni: 20,
@@ -266,16 +319,16 @@ mod tests {
             (0x1f * 1_000_000 + 0x21, 12_345),
         ]);
         assert!(peer.datagrams);
-        assert_eq!(peer.version(false), Version::Draft02);
+        assert_eq!(version(&peer), Version::Draft02);
         assert_eq!(peer.flow_control(), None);
-        assert!(peer.pooling(false));
+        assert!(peer.pooling(version(&peer)));
     }
 
     #[test]
     fn chromium_with_its_flag_speaks_draft_07() {
         let peer = parse(&[(0x33, 1), (0x2b60_3742, 1), (0xc671_706a, 16)]);
-        assert_eq!(peer.version(false), Version::Draft07);
-        assert!(peer.pooling(false));
+        assert_eq!(version(&peer), Version::Draft07);
+        assert!(peer.pooling(version(&peer)));
     }
 
     #[test]
@@ -289,16 +342,16 @@ mod tests {
             (0x08, 1),
         ]);
         assert!(peer.datagrams);
-        assert_eq!(peer.version(false), Version::Draft02);
+        assert_eq!(version(&peer), Version::Draft02);
     }
 
     #[test]
     fn safari_on_ios_speaks_draft_13_and_on_macos_draft_07() {
         let ios = parse(&[(0x33, 1), (0x14e9_cd29, 1)]);
-        assert_eq!(ios.version(false), Version::Draft13);
-        assert!(!ios.pooling(false));
+        assert_eq!(version(&ios), Version::Draft13);
+        assert!(!ios.pooling(version(&ios)));
         let macos = parse(&[(0x33, 1), (0xc671_706a, 1)]);
-        assert_eq!(macos.version(false), Version::Draft07);
+        assert_eq!(version(&macos), Version::Draft07);
     }
 
     #[test]
@@ -310,24 +363,43 @@ mod tests {
             (0x2b64, 100),
             (0x2b65, 100),
         ]);
-        assert_eq!(peer.version(true), Version::Draft15);
-        assert!(peer.pooling(true));
+        assert_eq!(version_h3(&peer), Version::Draft15);
+        assert!(peer.pooling(version_h3(&peer)));
     }
 
     #[test]
     fn the_new_token_means_the_newest_draft_whatever_the_settings() {
         let peer = parse(&[(0x2b60_3742, 1)]);
-        assert_eq!(peer.version(true), Version::Draft15);
-        assert!(!peer.pooling(true));
+        assert_eq!(version_h3(&peer), Version::Draft15);
+        assert!(!peer.pooling(version_h3(&peer)));
     }
 
     #[test]
     fn a_peer_that_names_no_draft_or_names_one_with_zero_speaks_draft_07() {
-        assert_eq!(parse(&[]).version(false), Version::Draft07);
+        assert_eq!(version(&parse(&[])), Version::Draft07);
         assert_eq!(
-            parse(&[(0x2c7c_f000, 0), (0x2b60_3742, 0)]).version(false),
+            version(&parse(&[(0x2c7c_f000, 0), (0x2b60_3742, 0)])),
             Version::Draft07
         );
+    }
+
+    #[test]
+    fn a_field_says_draft_02_where_no_setting_names_a_draft() {
+        let says = request("webtransport", &[("sec-webtransport-http3-draft02", b"1")]);
+        assert_eq!(parse(&[]).version(&says), Version::Draft02);
+        assert_eq!(parse(&[(0x2c7c_f000, 1)]).version(&says), Version::Draft15);
+    }
+
+    #[test]
+    fn the_newest_draft_requires_its_own_setting_and_datagrams() {
+        for (settings, suffices) in [
+            (&[(0x2c7c_f000, 1), (0x33, 1)][..], true),
+            (&[(0x2c7c_f000, 1)], false),
+            (&[(0x33, 1)], false),
+        ] {
+            assert_eq!(parse(settings).suffice(Version::Draft15), suffices);
+            assert!(parse(settings).suffice(Version::Draft07));
+        }
     }
 
     #[test]

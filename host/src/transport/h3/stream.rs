@@ -10,6 +10,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker, ready},
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -36,6 +37,8 @@ pub(super) struct Arrival {
     pub(super) recv: quinn::RecvStream,
     /// What was read beyond the header.
     pub(super) prefix: Bytes,
+    /// How the receiving direction ended, where that was learnt before the stream's session was known.
+    pub(super) ended: Option<Read>,
 }
 
 impl Arrival {
@@ -70,6 +73,8 @@ impl<T> Half<T> {
 pub(super) struct Stream {
     pub(super) id: StreamId,
     pub(super) by_peer: bool,
+    /// When it was opened, where this end did.
+    pub(super) opened: Option<Instant>,
     pub(super) send: Half<SendHalf>,
     pub(super) recv: Half<RecvHalf>,
     pub(super) token: Arc<Token>,
@@ -81,6 +86,7 @@ impl Stream {
         Self {
             id,
             by_peer,
+            opened: (!by_peer).then(Instant::now),
             send: Half::Absent,
             recv: Half::Absent,
             waker: token.clone().into(),
@@ -94,7 +100,7 @@ impl Stream {
 
     /// Gives up both directions because the session is over.
     pub(super) fn abandon(self, code: HttpCode) {
-        if let Half::Open(mut send) = self.send {
+        if let Half::Open(send) = self.send {
             send.reset(code);
         }
         if let Half::Open(mut recv) = self.recv {
@@ -275,7 +281,7 @@ impl SendHalf {
     }
 
     /// The one place where a sending direction is given up.
-    pub(super) fn reset(&mut self, code: HttpCode) {
+    pub(super) fn reset(mut self, code: HttpCode) {
         _ = self.stream.reset(quic_code(code)); // an error says that it is over already
     }
 
@@ -335,6 +341,12 @@ impl RecvHalf {
         } else {
             Ahead::Data(prefix)
         };
+        Self { stream, ahead }
+    }
+
+    /// A direction that is over, which is to be told.
+    pub(super) fn ended(stream: quinn::RecvStream, end: Read) -> Self {
+        let ahead = Ahead::End(end);
         Self { stream, ahead }
     }
 
@@ -401,7 +413,7 @@ fn poll_chunk(
 }
 
 /// The application's code, where the peer's code is one.
-fn app_code(code: quinn::VarInt) -> Option<u32> {
+pub(super) fn app_code(code: quinn::VarInt) -> Option<u32> {
     let code = wharf_proto::varint::VarInt::try_from(code.into_inner()).ok()?;
     AppCode::from_http3(HttpCode::from(code)).map(|code| code.0)
 }

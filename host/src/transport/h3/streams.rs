@@ -22,6 +22,9 @@ const READ_ROOM_MIN: usize = 4 << 10;
 impl Session {
     pub(super) fn accept(&mut self, arrival: Arrival) {
         let dir = arrival.id.dir();
+        if arrival.ended.is_some() && self.core.accept_credit(dir) == Some(0) {
+            return; // a guess that cannot be right: the stream was none of this session's
+        }
         if self.core.accept(dir).is_err() {
             // The core has closed the session, and says so next.
             return arrival.refuse(HttpCode::WT_SESSION_GONE);
@@ -34,7 +37,10 @@ impl Session {
             Some(send) => Half::Open(SendHalf::new(send, Bytes::new())),
             None => Half::Absent,
         };
-        let recv = Half::Open(RecvHalf::new(arrival.recv, arrival.prefix));
+        let recv = Half::Open(match arrival.ended {
+            Some(end) => RecvHalf::ended(arrival.recv, end),
+            None => RecvHalf::new(arrival.recv, arrival.prefix),
+        });
         self.insert(arrival.id, true, send, recv);
         self.events.push_back(Event::Opened(arrival.id));
     }
@@ -172,9 +178,18 @@ impl Session {
             Poll::Ready(Read::Reset(code)) => {
                 stream.recv = Half::Reset;
                 self.events.push_back(Event::Reset(stream.id, code));
+                self.forgive_rest();
                 self.release(slot);
             }
         }
+    }
+
+    /// A stream's receiving direction was cut short. The peer counts what it sent beyond what came here, up to the final
+    /// size, which quinn does not tell; so it is given back the most that this can be.
+    pub(super) fn forgive_rest(&mut self) {
+        let window = self.limits.stream_receive_credit.into();
+        let unused = self.core.receive_credit().unwrap_or(0);
+        self.core.forgive(unused.min(window));
     }
 
     fn watch_stop(&mut self, slot: usize) {
@@ -209,10 +224,21 @@ impl Session {
         let Some(stream) = self.streams.get_mut(slot) else {
             return;
         };
-        if let Half::Open(send) = &mut stream.send {
+        if stream.send.is_over() {
+            return;
+        }
+        if let Half::Open(send) = std::mem::replace(&mut stream.send, Half::Reset) {
             self.buffered -= send.queued();
-            send.reset(code);
-            stream.send = Half::Reset;
+            let rest = stream
+                .opened
+                .and_then(|opened| self.resets.delay(opened, self.conn.rtt()));
+            match rest {
+                Some(until) => {
+                    self.resets.put(until, send, code);
+                    self.arm_resets();
+                }
+                None => send.reset(code),
+            }
             self.feed_starving();
             self.release(slot);
         }
@@ -232,6 +258,7 @@ impl Session {
         for stream in self.streams.drain() {
             stream.abandon(HttpCode::WT_SESSION_GONE);
         }
+        self.resets.flush();
         self.buffered = 0;
         self.datagrams_out.clear();
         self.table.end(self.id);

@@ -12,7 +12,10 @@ use std::{
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use wharf_proto::{code::HttpCode, id::SessionId};
+use wharf_proto::{
+    code::HttpCode,
+    id::{Dir, SessionId},
+};
 
 use super::{
     inbox::{Inbox, Notice, Refused},
@@ -117,6 +120,16 @@ impl Table {
         u32::try_from(self.state().count()).unwrap_or(u32::MAX)
     }
 
+    /// The session that lives, where there is one only and none is asked for.
+    pub(super) fn only_session(&self) -> Option<Arc<Inbox>> {
+        let state = self.state();
+        let mut entries = state.sessions.values();
+        match (entries.next(), entries.next()) {
+            (Some(Entry::Live(inbox)), None) => Some(inbox.clone()),
+            (Some(Entry::Live(_) | Entry::Asked | Entry::Deciding), _) | (None, _) => None,
+        }
+    }
+
     /// Whether no session is live and none is being asked for.
     pub(super) fn is_empty(&self) -> bool {
         self.state().sessions.is_empty()
@@ -142,6 +155,24 @@ impl Table {
                 stream,
                 until,
             });
+        }
+    }
+
+    /// Passes on what is known of a stream that was reset before its header was read. Which session it was of is lost with
+    /// the header, for want of RESET_STREAM_AT; where one session lives, it is taken for its own.
+    pub(super) fn deliver_reset(&self, stream: Arrival) {
+        self.seen(stream.id.into());
+        let dir = stream.id.dir();
+        let inbox = self.only_session();
+        tracing::trace!(stream = %stream.id, attributed = inbox.is_some(), "a stream was reset before its header was read");
+        match inbox {
+            Some(inbox) if dir == Dir::Uni => deliver(&inbox, stream),
+            // It may as well have been a request, so the handler is not told.
+            Some(inbox) => {
+                inbox.put_lost_stream(dir);
+                stream.refuse(HttpCode::H3_REQUEST_CANCELLED);
+            }
+            None => stream.refuse(HttpCode::H3_REQUEST_CANCELLED),
         }
     }
 

@@ -31,6 +31,8 @@ use super::{filter::Filter, quic_code, settings::PeerSettings};
 pub(super) struct Notes {
     /// The peer's SETTINGS, once they came.
     pub(super) settings: watch::Sender<Option<PeerSettings>>,
+    /// Whether the peer has said GOAWAY.
+    pub(super) goaway: watch::Sender<bool>,
     requests: Mutex<HashMap<u64, RequestNote>>,
 }
 
@@ -132,6 +134,9 @@ impl RecvSide {
         filter.push(bytes, &mut self.out)?;
         if let Some(settings) = filter.take_settings() {
             self.notes.settings.send_replace(Some(settings));
+        }
+        if filter.take_goaway() {
+            self.notes.goaway.send_replace(true);
         }
         if let Some(token) = filter.take_token() {
             let stream = self.stream.id().into();
