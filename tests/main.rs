@@ -24,6 +24,8 @@ mod flow_control;
 mod halves;
 mod info;
 mod listener;
+mod many;
+mod negotiation;
 mod raw;
 mod sessions;
 mod streams;
