@@ -30,4 +30,5 @@ mod raw;
 mod sessions;
 mod streams;
 mod tidy;
+mod vectors;
 mod wat;
