@@ -46,15 +46,18 @@ pub(crate) enum Measure {
     Ping,
     /// Sessions opened, 16 at a time, and what they hold while idle.
     Sessions,
+    /// Instances of the component without sessions; wharf only.
+    Instances,
 }
 
 impl Measure {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Streams,
         Self::Datagrams,
         Self::Throughput,
         Self::Ping,
         Self::Sessions,
+        Self::Instances,
     ];
 }
 
@@ -69,7 +72,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    fn less(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
+    pub(crate) fn less(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
         Self {
             name: name.into(),
             unit,
@@ -78,7 +81,7 @@ impl Figure {
         }
     }
 
-    fn more(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
+    pub(crate) fn more(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
         Self {
             more_is_better: true,
             ..Self::less(name, unit, value)
@@ -99,6 +102,7 @@ pub(crate) async fn run(
         Measure::Throughput => throughput::measure(server, &target, plan).await,
         Measure::Ping => ping::measure(server, &target, plan).await,
         Measure::Sessions => sessions::measure(server, &target, plan).await,
+        Measure::Instances => Ok(Vec::new()), // not a load
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+mod instances;
 mod load;
 mod process;
 mod report;
@@ -66,13 +67,17 @@ enum Hidden {
     /// Serves in this process until the standard input ends.
     #[command(hide = true)]
     Serve { kind: Kind, component: PathBuf },
+    /// Measures instances in this process.
+    #[command(hide = true)]
+    Instances { component: PathBuf },
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    match &cli.hidden {
-        Some(Hidden::Serve { kind, component }) => servers::serve(*kind, component).await,
+    match cli.hidden {
+        Some(Hidden::Serve { kind, component }) => servers::serve(kind, &component).await,
+        Some(Hidden::Instances { component }) => instances::run(component).await,
         None => measure(cli).await,
     }
 }
@@ -128,6 +133,12 @@ async fn one(
     measure: Measure,
     plan: &Plan,
 ) -> anyhow::Result<Vec<Figure>> {
+    if let Measure::Instances = measure {
+        return match kind {
+            Kind::Wharf => instances::measure(component).await,
+            Kind::Native | Kind::NativeWtransport => Ok(Vec::new()),
+        };
+    }
     let mut server = Server::start(kind, component).await?;
     let figures = load::run(&mut server, measure, plan).await?;
     server.stop().await?;

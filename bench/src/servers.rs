@@ -4,7 +4,7 @@ use std::{
     fmt, fs,
     io::Write as _,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -65,6 +65,11 @@ pub(crate) async fn serve(kind: Kind, component: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Where wharf keeps the compiled component, so that it is compiled once.
+pub(crate) fn cache_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench-cache")
+}
+
 fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
@@ -87,7 +92,8 @@ fn announce(address: SocketAddr, hash: [u8; 32]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell<T: Serialize>(what: &T) -> anyhow::Result<()> {
+/// Writes a line for the process that started this one.
+pub(crate) fn tell<T: Serialize>(what: &T) -> anyhow::Result<()> {
     let mut line = serde_json::to_vec(what)?;
     line.push(b'\n');
     let mut out = std::io::stdout().lock();
@@ -95,7 +101,8 @@ fn tell<T: Serialize>(what: &T) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-fn usage() -> anyhow::Result<Usage> {
+/// What this process used so far.
+pub(crate) fn usage() -> anyhow::Result<Usage> {
     let status = fs::read_to_string("/proc/self/status").context("needs the /proc of Linux")?;
     let resident = status
         .lines()

@@ -19,7 +19,7 @@ pub(super) async fn serve(component: &Path) -> anyhow::Result<()> {
     };
     let mut config = Config::new(super::loopback(), Tls::Development, vec![route]);
     config.sessions = SESSIONS;
-    config.cache_dir = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench-cache"));
+    config.cache_dir = Some(super::cache_dir());
     let server = Server::bind(config).await?;
     super::announce(server.local_addr(), server.certificate_hash())?;
     server.run(std::future::pending()).await;
