@@ -53,6 +53,8 @@ const TABLE: &[(&str, Act)] = &[
     ("trap-on-closed", Own(|| Box::new(TrapOnClosed))),
     // Loops for ever.
     ("spin", OnFirstData(|_, _| sins::spin())),
+    // Computes for `ms` milliseconds at each data.
+    ("slow", OnData(sins::slow)),
     // Allocates without end.
     ("grow", OnFirstData(|_, _| sins::grow())),
     // Writes lines on stdout that are hard to log.

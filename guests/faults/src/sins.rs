@@ -5,6 +5,7 @@ use crate::bindings::wharf::webtransport::types::StreamId;
 use crate::scene::Scene;
 use std::hint;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 /// Traps at the first data or datagram.
 pub(crate) struct Trap;
@@ -36,6 +37,14 @@ pub(crate) fn trap() {
 /// Never returns.
 pub(crate) fn spin() {
     loop {
+        hint::spin_loop();
+    }
+}
+
+/// Returns after `ms` milliseconds, and computes until then.
+pub(crate) fn slow(scene: &Scene, _id: StreamId) {
+    let until = Instant::now() + Duration::from_millis(scene.number("ms", 10));
+    while Instant::now() < until {
         hint::spin_loop();
     }
 }

@@ -145,6 +145,7 @@ pub(super) async fn serve(conn: quinn::Connection, shared: Arc<Shared>) {
         notes,
     };
     let lost = tokio::select! {
+        biased; // `h3` closes a connection that was lost, and then nobody can say why
         lost = sorter.run() => lost,
         () = requests.run(tap) => conn.closed().await,
     };

@@ -350,7 +350,9 @@ impl Bidi {
             let mut requests = recv.notes.requests();
             let note = requests.entry(send.id().into()).or_default();
             note.stopped = Some(Box::pin(async move {
-                _ = stopped.await;
+                if stopped.await.is_err() {
+                    std::future::pending::<()>().await; // lost, not stopped: what has come is still to be read
+                }
             }));
             note.abandon.clone()
         };

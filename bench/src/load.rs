@@ -1,0 +1,199 @@
+//! The load client: what is measured, and how CPU and time are read around it.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use web_transport_quinn::{Client, ClientBuilder, Session};
+
+use crate::process::Server;
+
+mod datagrams;
+mod ping;
+mod sessions;
+mod streams;
+mod throughput;
+
+/// How long each load runs before it is measured.
+const WARM_UP: Duration = Duration::from_millis(300);
+/// What a load may take beyond its time before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The most operations of one measurement, whatever the time.
+const OPERATIONS_MAX: u64 = 2_000_000;
+
+/// What is measured, how long and at which sizes.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) seconds: Duration,
+    /// In ascending order.
+    pub(crate) sessions: Vec<u32>,
+    pub(crate) measures: Vec<Measure>,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Measure {
+    /// Bidirectional streams: open, 32 bytes there and back, FIN; 64 in flight.
+    Streams,
+    /// Datagrams of 1000 bytes there and back; 64 in flight.
+    Datagrams,
+    /// Bytes echoed over 1 and over 8 streams.
+    Throughput,
+    /// 32 bytes there and back on one stream, one at a time.
+    Ping,
+    /// Sessions opened, 16 at a time, and what they hold while idle.
+    Sessions,
+    /// Instances of the component without sessions; wharf only.
+    Instances,
+}
+
+impl Measure {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Streams,
+        Self::Datagrams,
+        Self::Throughput,
+        Self::Ping,
+        Self::Sessions,
+        Self::Instances,
+    ];
+}
+
+/// One number that was measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Figure {
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    /// Whether more is better.
+    pub(crate) more_is_better: bool,
+    pub(crate) value: f64,
+}
+
+impl Figure {
+    pub(crate) fn less(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
+        Self {
+            name: name.into(),
+            unit,
+            more_is_better: false,
+            value,
+        }
+    }
+
+    pub(crate) fn more(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
+        Self {
+            more_is_better: true,
+            ..Self::less(name, unit, value)
+        }
+    }
+}
+
+/// Takes one measurement.
+pub(crate) async fn run(
+    server: &mut Server,
+    measure: Measure,
+    plan: &Plan,
+) -> anyhow::Result<Vec<Figure>> {
+    let target = Target::new(server)?;
+    match measure {
+        Measure::Streams => streams::measure(server, &target, plan).await,
+        Measure::Datagrams => datagrams::measure(server, &target, plan).await,
+        Measure::Throughput => throughput::measure(server, &target, plan).await,
+        Measure::Ping => ping::measure(server, &target, plan).await,
+        Measure::Sessions => sessions::measure(server, &target, plan).await,
+        Measure::Instances => Ok(Vec::new()), // not a load
+    }
+}
+
+/// Opens sessions to one server.
+#[derive(Clone, Debug)]
+struct Target {
+    client: Client,
+    url: url::Url,
+}
+
+impl Target {
+    fn new(server: &Server) -> anyhow::Result<Self> {
+        Ok(Self {
+            client: ClientBuilder::new()
+                .with_server_certificate_hashes(vec![server.hash().to_vec()])?,
+            url: url::Url::parse(&format!("https://{}/", server.address()))?,
+        })
+    }
+
+    async fn connect(&self) -> anyhow::Result<Session> {
+        let session = self.client.connect(self.url.clone());
+        let session = tokio::time::timeout(PATIENCE, session).await;
+        Ok(session.context("no session in time")??)
+    }
+}
+
+/// How long, and how much, a load goes on.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    until: Instant,
+    operations: u64,
+}
+
+impl Bounds {
+    fn of(time: Duration) -> Self {
+        Self {
+            until: Instant::now() + time,
+            operations: OPERATIONS_MAX,
+        }
+    }
+
+    fn allow(&self, done: u64) -> bool {
+        done < self.operations && Instant::now() < self.until
+    }
+}
+
+/// What a load took.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    /// CPU time of the server.
+    cpu: Duration,
+    wall: Duration,
+}
+
+impl Cost {
+    fn cpu_us_per(&self, operations: u64) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / operations.max(1) as f64
+    }
+
+    fn per_second(&self, operations: u64) -> f64 {
+        operations as f64 / self.wall.as_secs_f64()
+    }
+}
+
+/// Runs a load for a while, then once more with the meter on.
+async fn warm_and_metered<T>(
+    server: &mut Server,
+    time: Duration,
+    load: impl AsyncFn(Bounds) -> anyhow::Result<T>,
+) -> anyhow::Result<(T, Cost)> {
+    patiently(WARM_UP, load(Bounds::of(WARM_UP))).await?;
+    metered(server, patiently(time, load(Bounds::of(time)))).await
+}
+
+async fn metered<T>(
+    server: &mut Server,
+    load: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<(T, Cost)> {
+    let before = server.usage().await?;
+    let begun = Instant::now();
+    let value = load.await?;
+    let wall = begun.elapsed();
+    let after = server.usage().await?;
+    let cpu = after.cpu.saturating_sub(before.cpu);
+    Ok((value, Cost { cpu, wall }))
+}
+
+async fn patiently<T>(
+    time: Duration,
+    load: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let load = tokio::time::timeout(time + PATIENCE, load).await;
+    load.context("the load is stuck")?
+}

@@ -1,0 +1,84 @@
+//! Datagrams of 1000 bytes, many in flight; only those that come back count.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use web_transport_quinn::Session;
+
+use super::{Bounds, Figure, Plan, Target, warm_and_metered};
+use crate::process::Server;
+
+const IN_FLIGHT: u64 = 64;
+const SIZE: usize = 1000;
+/// After this long without an answer all that was sent is lost.
+const LOST: Duration = Duration::from_millis(100);
+
+/// What became of the datagrams sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    sent: u64,
+    came: u64,
+}
+
+pub(super) async fn measure(
+    server: &mut Server,
+    target: &Target,
+    plan: &Plan,
+) -> anyhow::Result<Vec<Figure>> {
+    let session = target.connect().await?;
+    let (count, cost) =
+        warm_and_metered(server, plan.seconds, |bounds| load(&session, bounds)).await?;
+    session.close(0, b"");
+    ensure!(count.came > 0, "no datagram came back");
+    let lost = count.sent.saturating_sub(count.came + IN_FLIGHT);
+    let lost = 100.0 * lost as f64 / count.sent as f64;
+    Ok(vec![
+        Figure::less(
+            "datagram echo, 1000 B: server CPU",
+            "µs",
+            cost.cpu_us_per(count.came),
+        ),
+        Figure::more("datagram echo, 1000 B", "/s", cost.per_second(count.came)),
+        Figure::less("datagrams lost", "%", lost),
+    ])
+}
+
+async fn load(session: &Session, bounds: Bounds) -> anyhow::Result<Count> {
+    let mut count = Count::default();
+    // Datagrams are numbered: when one comes back, those sent before it are back or lost.
+    let mut settled = 0;
+    while bounds.allow(count.came) {
+        while count.sent - settled < IN_FLIGHT {
+            session.send_datagram(numbered(count.sent))?;
+            count.sent += 1;
+        }
+        match tokio::time::timeout(LOST, session.read_datagram()).await {
+            Ok(datagram) => {
+                let number = number(&datagram?)?;
+                // One of the warm-up may come late.
+                if number < count.sent {
+                    count.came += 1;
+                    settled = settled.max(number + 1);
+                }
+            }
+            Err(_) => settled = count.sent,
+        }
+    }
+    Ok(count)
+}
+
+fn numbered(number: u64) -> Bytes {
+    let mut datagram = BytesMut::with_capacity(SIZE);
+    datagram.put_u64(number);
+    datagram.resize(SIZE, 7);
+    datagram.freeze()
+}
+
+fn number(datagram: &[u8]) -> anyhow::Result<u64> {
+    ensure!(datagram.len() == SIZE, "a datagram's echo differs");
+    let (number, _) = datagram
+        .split_first_chunk()
+        .context("a datagram's echo differs")?;
+    Ok(u64::from_be_bytes(*number))
+}

@@ -1,0 +1,156 @@
+//! Measures wharf beside native WebTransport servers, alternately, each server in a process of its own.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+mod instances;
+mod load;
+mod process;
+mod report;
+mod servers;
+
+use load::{Figure, Measure, Plan};
+use process::Server;
+use report::Run;
+use servers::Kind;
+
+/// Measures wharf beside native WebTransport servers on loopback, and prints a table.
+#[derive(Debug, Parser)]
+#[command(name = "wharf-bench", args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    hidden: Option<Hidden>,
+
+    /// How often every server is measured.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+
+    /// How long one measurement runs, in seconds.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+
+    /// At how many idle sessions the memory is looked at.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "1000",
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    sessions: Vec<u32>,
+
+    /// The servers to measure.
+    #[arg(long, value_delimiter = ',', default_values = ["native", "native-wtransport", "wharf"])]
+    servers: Vec<Kind>,
+
+    /// What to measure; everything where it is left out.
+    #[arg(long, value_delimiter = ',', value_name = "MEASURE")]
+    only: Vec<Measure>,
+
+    /// The echo component, instead of building guests/echo.
+    #[arg(long, value_name = "FILE.wasm")]
+    component: Option<PathBuf>,
+
+    /// Writes all figures of all rounds there.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Hidden {
+    /// Serves in this process until the standard input ends.
+    #[command(hide = true)]
+    Serve { kind: Kind, component: PathBuf },
+    /// Measures instances in this process.
+    #[command(hide = true)]
+    Instances { component: PathBuf },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    match cli.hidden {
+        Some(Hidden::Serve { kind, component }) => servers::serve(kind, &component).await,
+        Some(Hidden::Instances { component }) => instances::run(component).await,
+        None => measure(cli).await,
+    }
+}
+
+async fn measure(cli: Cli) -> anyhow::Result<()> {
+    let component = match cli.component {
+        Some(component) => component,
+        None => tokio::task::spawn_blocking(build).await??,
+    };
+    let mut sessions = cli.sessions;
+    sessions.sort_unstable();
+    sessions.dedup();
+    let plan = Plan {
+        seconds: Duration::from_secs(cli.seconds),
+        sessions,
+        measures: if cli.only.is_empty() {
+            Measure::ALL.to_vec()
+        } else {
+            cli.only
+        },
+    };
+    let mut runs = Vec::new();
+    for round in 1..=cli.rounds {
+        for measure in &plan.measures {
+            // By turns within a measurement, so that what else the machine does falls on all alike.
+            for kind in &cli.servers {
+                say(&format!("round {round}: {measure:?} of {kind}"));
+                let figures = one(*kind, &component, *measure, &plan)
+                    .await
+                    .with_context(|| format!("{kind}, {measure:?}"))?;
+                runs.push(Run {
+                    round,
+                    server: kind.to_string(),
+                    figures,
+                });
+            }
+        }
+    }
+    let servers: Vec<_> = cli.servers.iter().map(ToString::to_string).collect();
+    let table = report::table(&runs, &servers);
+    std::io::stdout().lock().write_all(table.as_bytes())?;
+    if let Some(file) = cli.json {
+        let json = report::json(&runs, &servers)?;
+        fs::write(&file, json).with_context(|| format!("{}: cannot be written", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Takes one measurement of a server that has done nothing else before.
+async fn one(
+    kind: Kind,
+    component: &Path,
+    measure: Measure,
+    plan: &Plan,
+) -> anyhow::Result<Vec<Figure>> {
+    if let Measure::Instances = measure {
+        return match kind {
+            Kind::Wharf => instances::measure(component).await,
+            Kind::Native | Kind::NativeWtransport => Ok(Vec::new()),
+        };
+    }
+    let mut server = Server::start(kind, component).await?;
+    let figures = load::run(&mut server, measure, plan).await?;
+    server.stop().await?;
+    Ok(figures)
+}
+
+fn build() -> anyhow::Result<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests/echo");
+    wharf::guest::build(&folder, say)
+}
+
+fn say(line: &str) {
+    // Nobody to tell is no reason to stop.
+    _ = writeln!(std::io::stderr(), "wharf-bench: {line}");
+}

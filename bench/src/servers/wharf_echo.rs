@@ -1,0 +1,27 @@
+//! wharf as a library, with an instance of the echo component for each session.
+
+use std::path::Path;
+
+use wharf::{
+    config::{Config, Origins, Route, Tls},
+    server::Server,
+};
+
+/// As many as may be asked for, and those that end meanwhile.
+const SESSIONS: u32 = 10_000 + 256;
+
+pub(super) async fn serve(component: &Path) -> anyhow::Result<()> {
+    let route = Route {
+        name: "echo".to_owned(),
+        path: "/".to_owned(),
+        component: component.to_owned(),
+        origins: Origins::Listed(Vec::new()),
+    };
+    let mut config = Config::new(super::loopback(), Tls::Development, vec![route]);
+    config.sessions = SESSIONS;
+    config.cache_dir = Some(super::cache_dir());
+    let server = Server::bind(config).await?;
+    super::announce(server.local_addr(), server.certificate_hash())?;
+    server.run(std::future::pending()).await;
+    Ok(())
+}
