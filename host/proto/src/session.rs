@@ -3,6 +3,29 @@
 //! This is the native flavour over HTTP/3: every stream is a stream of QUIC's, and the capsules on the CONNECT stream
 //! carry only limits, drain and close. The session counts streams and bytes and never sees them; who holds them ends
 //! them with [`HttpCode::WT_SESSION_GONE`] when the session is over.
+//!
+//! # States
+//!
+//! How one state leads to another; the first four are a session's life. Each cell is the next state and, after the colon,
+//! what is transmitted. A dash means that nothing changes, and `same` is what stands to the left. Rows in lower case are
+//! methods of [`Session`], the others what its peer sends.
+//!
+//! | event \ state       | Open                 | LocalDraining      | PeerDraining        | BothDraining       | PeerClosed    | Closed |
+//! |---------------------|----------------------|--------------------|---------------------|--------------------|---------------|--------|
+//! | `drain`             | LocalDraining: DRAIN | -                  | BothDraining: DRAIN | -                  | -             | -      |
+//! | `end` of the last   | -                    | Closed: CLOSE, FIN | -                   | Closed: CLOSE, FIN | -             | -      |
+//! | `close`             | Closed: CLOSE, FIN   | same               | same                | same               | -             | -      |
+//! | `fail`              | Closed: abort        | same               | same                | same               | -             | -      |
+//! | DRAIN               | PeerDraining         | BothDraining       | -                   | -                  | Closed: abort | -      |
+//! | CLOSE               | PeerClosed: FIN      | same               | same                | same               | Closed: abort | -      |
+//! | another capsule     | -                    | -                  | -                   | -                  | Closed: abort | -      |
+//! | a malformed capsule | Closed: abort        | same               | same                | same               | Closed: abort | -      |
+//! | `receive_fin`       | Closed: FIN          | same               | same                | same               | Closed        | -      |
+//! | `receive_abort`     | Closed: abort        | same               | same                | same               | Closed        | -      |
+//! | `connection_lost`   | Closed               | same               | same                | same               | Closed        | -      |
+//!
+//! `drain` without streams is followed by `end` of the last at once, and its DRAIN is not sent. What is counted on
+//! streams (`open`, `accept`, `received`, ...) changes no state, unless the peer passes a limit: that is `fail`.
 
 use std::{collections::VecDeque, mem};
 

@@ -1,25 +1,6 @@
 //! Where a session is in its life.
 
-/// The states, of which the first four are its life, and how one leads to another.
-///
-/// Each cell is the next state and, after the colon, what is transmitted. A dash means that nothing changes, and `same`
-/// is what stands to the left.
-///
-/// | event \ state       | Open                 | LocalDraining      | PeerDraining        | BothDraining       | PeerClosed    | Closed |
-/// |---------------------|----------------------|--------------------|---------------------|--------------------|---------------|--------|
-/// | `drain`             | LocalDraining: DRAIN | -                  | BothDraining: DRAIN | -                  | -             | -      |
-/// | `end` of the last   | -                    | Closed: CLOSE, FIN | -                   | Closed: CLOSE, FIN | -             | -      |
-/// | `close`             | Closed: CLOSE, FIN   | same               | same                | same               | -             | -      |
-/// | `fail`              | Closed: abort        | same               | same                | same               | -             | -      |
-/// | DRAIN               | PeerDraining         | BothDraining       | -                   | -                  | Closed: abort | -      |
-/// | CLOSE               | PeerClosed: FIN      | same               | same                | same               | Closed: abort | -      |
-/// | another capsule     | -                    | -                  | -                   | -                  | Closed: abort | -      |
-/// | a malformed capsule | Closed: abort        | same               | same                | same               | Closed: abort | -      |
-/// | `receive_fin`       | Closed: FIN          | same               | same                | same               | Closed        | -      |
-/// | `receive_abort`     | Closed: abort        | same               | same                | same               | Closed        | -      |
-/// | `connection_lost`   | Closed               | same               | same                | same               | Closed        | -      |
-///
-/// `drain` without streams is followed by `end` of the last at once, and its DRAIN is not sent.
+/// The states of the table in the documentation of [`super`]; the first four are a session's life.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Open,

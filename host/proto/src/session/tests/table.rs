@@ -1,8 +1,8 @@
-//! Walks every cell of the table that documents [`State`].
+//! Walks every cell of the table in the documentation of the module.
 
 use super::*;
 
-/// What each row of the table of [`State`] does. Every session has one stream of ours.
+/// What each row of the table does. Every session has one stream of ours.
 fn act(event: &str, session: &mut Session) {
     match event {
         "`drain`" => session.drain(),
@@ -73,9 +73,9 @@ fn cell(before: &str, session: &mut Session) -> String {
 
 #[test]
 fn every_cell_of_the_documented_table_is_so() {
-    let mut rows = include_str!("../state.rs")
+    let mut rows = include_str!("../../session.rs")
         .lines()
-        .filter_map(|line| line.strip_prefix("/// | ")?.strip_suffix(" |"))
+        .filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix(" |"))
         .map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
     let states = rows.next().unwrap().split_off(1);
     let mut walked = 0;
