@@ -168,6 +168,45 @@ async fn more_early_streams_than_may_be_held_are_rejected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_more_early_datagrams_than_may_be_held_the_newest_are() {
+    let server = TestServer::with(|config| config.transport.early_datagrams = 2).await;
+    let raw = Raw::connect(&server).await;
+    for size in 1..=3 {
+        raw.datagram(0, &vec![b'x'; size]);
+    }
+    let path = path("report");
+    let session = raw.session(&path).await;
+    // A datagram on the session itself comes after those that were held.
+    raw.datagram(session.id, b"last");
+    Log::line(&path, "datagram 4").await;
+    let told: Vec<_> = Log::of(&path)
+        .into_iter()
+        .filter(|line| line.starts_with("datagram"))
+        .collect();
+    assert_eq!(told, ["datagram 2", "datagram 3", "datagram 4"]);
+}
+
+/// WebTransport over HTTP/3, "Limiting the Number of Simultaneous Sessions", and RFC 9297, "The Capsule Protocol".
+#[tokio::test(flavor = "multi_thread")]
+async fn capsules_that_come_with_the_request_count_once_it_is_accepted_and_never_when_refused() {
+    let server = TestServer::start().await;
+    let raw = Raw::connect(&server).await;
+    let path = path("report");
+    for (path, status) in [(path.as_str(), 200), ("/refuse/429", 429)] {
+        let fields = connect_fields(path, "webtransport-h3");
+        let mut flight = frame(1, &crate::raw::field_section(&fields));
+        flight.extend(crate::capsules::framed(&close(9, "early")));
+        let (mut send, mut recv) = raw.conn.open_bi().await.unwrap();
+        send.write_all(&flight).await.unwrap();
+        send.finish().unwrap();
+        assert_eq!(within("the response", read_status(&mut recv)).await, status);
+    }
+    let line = Log::line(&path, "closed").await;
+    assert_eq!(line, "closed 9 peer clean \"early\"");
+    server.no_instances().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_early_stream_whose_session_never_comes_is_let_go() {
     let server = TestServer::with(|config| {
         config.transport.setup_timeout = std::time::Duration::from_millis(100);
