@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     binary::Wharf,
     harness::{Log, TestServer, path, root, within},
+    raw::{NEWEST, Raw, client_config},
 };
 
 const PIECE: usize = 64 << 10;
@@ -148,4 +149,32 @@ async fn a_send_larger_than_the_buffer_is_taken_when_the_buffer_is_empty() {
             .len(),
         3_000_000
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_given_up_gives_its_room_back() {
+    let server = TestServer::with(|config| {
+        config.transport.stream_send_buffer = PIECE;
+        config.transport.session_send_buffer = PIECE;
+        config.transport.stream_receive_credit = 4 * PIECE as u32;
+    })
+    .await;
+    let mut config = client_config();
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window(1000_u32.into());
+    config.transport_config(std::sync::Arc::new(transport));
+    let mut raw = Raw::silent_with(server.address, config).await;
+    raw.say_settings(NEWEST).await;
+    let session = raw.session("/plain").await;
+    for round in 0..3 {
+        // Nobody reads the echo, so it fills the buffer of the whole session.
+        let (mut send, mut recv) = raw.open_bi(session.id).await;
+        let all = vec![7; 4 * PIECE];
+        let flood = tokio::time::timeout(Duration::from_millis(200), send.write_all(&all)).await;
+        assert!(flood.is_err() || flood.unwrap().is_ok());
+        let code = quinn::VarInt::from_u32(round);
+        recv.stop(code).unwrap();
+        _ = send.reset(code);
+        raw.expect_echo(session.id, b"room again").await;
+    }
 }

@@ -164,12 +164,31 @@ async fn connections_that_ask_for_no_session_leave_nothing() {
         .await;
 }
 
+/// WebTransport over HTTP/3, "Use of 0-RTT": a request for a session is none of its uses, so none is offered.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_early_data_is_taken_though_the_session_of_tls_is_resumed() {
+    let server = TestServer::start().await;
+    let config = crate::raw::client_config();
+    let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let connect = || {
+        let config = config.clone();
+        endpoint.connect_with(config, server.address, "localhost")
+    };
+    let first = within("the handshake", connect().unwrap()).await.unwrap();
+    // The ticket comes before the server's control stream does.
+    within("the control stream", first.accept_uni())
+        .await
+        .unwrap();
+    let again = connect().unwrap().into_0rtt();
+    assert!(again.is_err(), "the ticket of the server allows early data");
+}
+
 /// Connections that end without a word, half of them cut off, half dropped, each with a stream in mid-sentence.
 async fn abrupt_connections(count: usize) {
     const AT_ONCE: usize = 50;
     let server = TestServer::with(|config| {
-        config.transport.idle_timeout = Duration::from_secs(2);
-        config.transport.keep_alive = Duration::from_millis(500);
+        config.transport.idle_timeout = Duration::from_secs(4);
+        config.transport.keep_alive = Duration::from_secs(1);
         config.sessions = 1000;
     })
     .await;

@@ -23,6 +23,7 @@ mod ends;
 mod flow_control;
 mod halves;
 mod info;
+mod inventory;
 mod listener;
 mod many;
 mod negotiation;

@@ -50,35 +50,35 @@ impl Raw {
 
     pub(crate) async fn connect_to(address: SocketAddr, settings: &[(u64, u64)]) -> Self {
         let mut raw = Self::silent(address).await;
+        raw.say_settings(settings).await;
+        raw
+    }
+
+    /// Opens the control stream and sends SETTINGS on it.
+    pub(crate) async fn say_settings(&mut self, settings: &[(u64, u64)]) {
         let mut payload = BytesMut::new();
         for (id, value) in settings {
             put(&mut payload, *id);
             put(&mut payload, *value);
         }
-        let mut control = raw.conn.open_uni().await.unwrap();
+        let mut control = self.conn.open_uni().await.unwrap();
         control.write_all(&[0]).await.unwrap();
         control.write_all(&frame(4, &payload)).await.unwrap();
-        raw.control = Some(control);
-        raw
+        self.control = Some(control);
     }
 
     /// Connects and says nothing.
     pub(crate) async fn silent(address: SocketAddr) -> Self {
-        let provider = Arc::new(ring::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h3".to_vec()];
-        let crypto = QuicClientConfig::try_from(tls).unwrap();
+        Self::silent_with(address, client_config()).await
+    }
+
+    /// Connects with settings of QUIC, and says nothing.
+    pub(crate) async fn silent_with(address: SocketAddr, config: quinn::ClientConfig) -> Self {
         let any_port = match address {
             SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
         };
         let endpoint = quinn::Endpoint::client(any_port).unwrap();
-        let config = quinn::ClientConfig::new(Arc::new(crypto));
         let conn = endpoint.connect_with(config, address, "localhost").unwrap();
         Self {
             conn: within("the handshake", conn).await.unwrap(),
@@ -232,6 +232,21 @@ impl RawSession {
         }
         payload.freeze()
     }
+}
+
+/// QUIC with the ALPN of HTTP/3, and any certificate.
+pub(crate) fn client_config() -> quinn::ClientConfig {
+    let provider = Arc::new(ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    tls.enable_early_data = true;
+    let crypto = QuicClientConfig::try_from(tls).unwrap();
+    quinn::ClientConfig::new(Arc::new(crypto))
 }
 
 /// The head of a request for a session.

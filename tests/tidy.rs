@@ -129,7 +129,7 @@ fn relative(file: &Path) -> String {
 }
 
 /// The Rust files below a folder, or the file itself; what cargo built is not looked at.
-fn rust_files(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn rust_files(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
         return vec![path.to_owned()];
     }

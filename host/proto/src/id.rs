@@ -229,6 +229,19 @@ mod tests {
         }
     }
 
+    /// RFC 9000, "Stream Types and Identifiers".
+    #[test]
+    fn every_id_has_one_initiator_and_one_kind() {
+        let ids = (0..10_000).chain((0..62).map(|shift| VarInt::MAX.into_inner() >> shift));
+        for id in ids {
+            let stream = StreamId::try_from(id).unwrap();
+            assert_eq!(stream.initiator() == Side::Client, id & 0b01 == 0, "{id}");
+            assert_eq!(stream.dir() == Dir::Bi, id & 0b10 == 0, "{id}");
+            assert_eq!(u64::from(stream), id);
+            assert_eq!(stream.index(), id / 4);
+        }
+    }
+
     #[test]
     fn only_a_client_initiated_bidirectional_stream_names_a_session() {
         for id in 0..64 {
