@@ -46,32 +46,45 @@ impl Raw {
     }
 
     pub(crate) async fn connect_to(address: SocketAddr, settings: &[(u64, u64)]) -> Self {
-        let mut raw = Self::silent(address).await;
+        Self::silent(address).await.greet(settings).await
+    }
+
+    /// Connects from a socket that the caller has, with a configuration made from [`client_config`].
+    pub(crate) async fn connect_from(
+        endpoint: &quinn::Endpoint,
+        config: quinn::ClientConfig,
+        address: SocketAddr,
+        settings: &[(u64, u64)],
+    ) -> Self {
+        let raw = Self::dial(endpoint.clone(), config, address).await;
+        raw.greet(settings).await
+    }
+
+    /// Sends SETTINGS.
+    async fn greet(mut self, settings: &[(u64, u64)]) -> Self {
         let mut payload = BytesMut::new();
         for (id, value) in settings {
             put(&mut payload, *id);
             put(&mut payload, *value);
         }
-        let mut control = raw.conn.open_uni().await.unwrap();
+        let mut control = self.conn.open_uni().await.unwrap();
         control.write_all(&[0]).await.unwrap();
         control.write_all(&frame(4, &payload)).await.unwrap();
-        raw._control = Some(control);
-        raw
+        self._control = Some(control);
+        self
     }
 
     /// Connects and says nothing.
     pub(crate) async fn silent(address: SocketAddr) -> Self {
-        let provider = Arc::new(ring::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h3".to_vec()];
-        let crypto = QuicClientConfig::try_from(tls).unwrap();
         let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        Self::dial(endpoint, client_config(), address).await
+    }
+
+    async fn dial(
+        endpoint: quinn::Endpoint,
+        config: quinn::ClientConfig,
+        address: SocketAddr,
+    ) -> Self {
         let conn = endpoint.connect_with(config, address, "localhost").unwrap();
         Self {
             conn: within("the handshake", conn).await.unwrap(),
@@ -207,6 +220,20 @@ impl RawSession {
         }
         payload.freeze()
     }
+}
+
+/// A client's QUIC, with the library's defaults.
+pub(crate) fn client_config() -> quinn::ClientConfig {
+    let provider = Arc::new(ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let crypto = QuicClientConfig::try_from(tls).unwrap();
+    quinn::ClientConfig::new(Arc::new(crypto))
 }
 
 /// The head of a request for a session.

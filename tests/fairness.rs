@@ -1,0 +1,1 @@
+//! Sessions that share a connection.
