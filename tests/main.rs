@@ -16,6 +16,7 @@ mod cli;
 mod close;
 mod datagrams;
 mod fairness;
+mod pouring;
 mod random;
 mod raw;
 mod readme;

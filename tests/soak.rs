@@ -1,6 +1,13 @@
 //! Many clients at once behind a bad network, for long: nothing of them is left behind.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Once,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -24,6 +31,25 @@ const WEATHER: Weather = Weather {
     late: Duration::from_millis(10),
 };
 
+/// The name of the threads of [`Apart`].
+const THREADS: &str = "soaked-server";
+/// How often one of them has panicked.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+/// Has panics of the servers counted: each would cost a session only, and might go unseen.
+fn count_panics() {
+    static COUNTED: Once = Once::new();
+    COUNTED.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().name() == Some(THREADS) {
+                PANICS.fetch_add(1, Ordering::Relaxed);
+            }
+            hook(info);
+        }));
+    });
+}
+
 /// A server in this process, with a runtime of its own, so that its tasks can be counted.
 struct Apart {
     server: TestServer,
@@ -33,7 +59,9 @@ struct Apart {
 
 impl Apart {
     async fn start() -> Self {
-        let runtime = Builder::new_multi_thread().enable_all().build().unwrap();
+        count_panics();
+        let mut runtime = Builder::new_multi_thread();
+        let runtime = runtime.enable_all().thread_name(THREADS).build().unwrap();
         let server = runtime
             .spawn(TestServer::with(|config| {
                 config.sessions = 2000;
@@ -55,10 +83,11 @@ impl Apart {
         self.runtime.as_ref().unwrap().metrics().num_alive_tasks()
     }
 
-    /// Neither a session, nor an instance, nor a task is left.
+    /// Neither a session, nor an instance, nor a task is left, and none of them has panicked.
     async fn is_as_at_first(&self) {
         self.server.no_instances().await;
         eventually("the tasks to end", || self.tasks() == self.tasks).await;
+        assert_eq!(PANICS.load(Ordering::Relaxed), 0, "the server panicked");
     }
 }
 
@@ -172,6 +201,7 @@ async fn two_hundred_clients_for_ten_minutes_leave_nothing_behind() {
     );
     let busy = program.resident_kib();
     most.abort();
+    assert!(!program.has_logged("panicked"), "the program panicked");
     tell("in this process", &counted);
     tell("in the program", &measured);
     apart.is_as_at_first().await;

@@ -13,7 +13,7 @@ use wharf_proto::{
 use crate::{
     harness::within,
     random::Random,
-    raw::{Raw, RawSession, client_config},
+    raw::{Raw, RawSession, client_config, read_rest},
     relay::Relay,
 };
 
@@ -193,7 +193,7 @@ impl Visit {
             if kind[0] != 0x40 {
                 continue; // one of HTTP's own
             }
-            let echo = within("the echo", answer.read_to_end(bytes.len() + 9)).await;
+            let echo = within("the echo", read_rest(&mut answer)).await;
             let mut echo = &echo.unwrap()[1..];
             let (id, length) = VarInt::decode(echo).unwrap();
             echo.advance(length);
@@ -239,8 +239,8 @@ impl Visit {
         }
         let code = quic_code(visitor.code().to_http3());
         send.reset(code).unwrap();
-        match within("the echo to end", recv.read_to_end(bytes.len())).await {
-            Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(echoed))) => {
+        match within("the echo to end", read_rest(&mut recv)).await {
+            Err(quinn::ReadError::Reset(echoed)) => {
                 assert_eq!(echoed, code);
                 visitor.count("resets echoed");
             }
