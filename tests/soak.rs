@@ -137,7 +137,7 @@ async fn visit(
     }
     let mut sum = Tally::new();
     while let Some(tally) = visitors.join_next().await {
-        for (what, count) in tally.unwrap() {
+        for (what, count) in tally.unwrap_or_else(|error| panic!("{path}: {error}")) {
             *sum.entry(what).or_default() += count;
         }
     }

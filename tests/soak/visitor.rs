@@ -62,9 +62,13 @@ impl Visitor {
                 self.pause().await;
                 visit.act(&mut self).await;
             }
-            if !visit.leave(&mut self).await {
+            if self.random.percent(20) {
+                // Nothing of what it still says arrives.
                 self.relay.cut_off(endpoint.local_addr().unwrap());
+                self.count("connections that vanished");
                 endpoint = socket();
+            } else {
+                visit.leave(&mut self).await;
             }
         }
         endpoint.wait_idle().await;
@@ -263,48 +267,53 @@ impl Visit {
         visitor.count("stops echoed");
     }
 
-    /// Says whether the server was told anything.
-    async fn leave(mut self, visitor: &mut Visitor) -> bool {
-        match visitor.random.below(6) {
-            0 => {
-                visitor.count("sessions closed");
-                for mut session in std::mem::take(&mut self.sessions) {
+    async fn leave(mut self, visitor: &mut Visitor) {
+        let way = visitor.random.below(5);
+        visitor.count(
+            [
+                "visits closed by capsule",
+                "visits finished",
+                "visits reset",
+                "connections closed",
+                "connections dropped",
+            ][way as usize],
+        );
+        for mut session in std::mem::take(&mut self.sessions) {
+            match way {
+                0 => {
                     let capsule = Capsule::Close {
                         code: visitor.random.next() as u32,
                         reason: "good bye".to_owned(),
                     };
                     session.send_capsule(&capsule).await;
                     session.send.finish().unwrap();
-                    session.received().await;
+                    self.ends(session).await;
                 }
-            }
-            1 => {
-                visitor.count("sessions finished");
-                for mut session in std::mem::take(&mut self.sessions) {
+                1 => {
                     session.send.finish().unwrap();
-                    session.received().await;
+                    self.ends(session).await;
                 }
-            }
-            2 => {
-                visitor.count("sessions reset");
-                for session in &mut self.sessions {
+                2 => {
                     let code = quic_code(HttpCode::H3_REQUEST_CANCELLED);
                     session.send.reset(code).unwrap();
                     session.recv.stop(code).unwrap();
+                    visitor.pause().await;
                 }
-                visitor.pause().await;
-            }
-            3 => {
-                visitor.count("connections closed");
-                self.raw.conn.close(0x100_u32.into(), b"");
-            }
-            4 => visitor.count("connections dropped"),
-            _ => {
-                visitor.count("connections that vanished");
-                return false;
+                3 => self.raw.conn.close(0x100_u32.into(), b""),
+                _ => {}
             }
         }
-        true
+    }
+
+    /// The server ends the CONNECT stream of a session too.
+    async fn ends(&self, mut session: RawSession) {
+        let began = Instant::now();
+        let rest = within("the session to end", read_rest(&mut session.recv)).await;
+        if let Err(error) = rest {
+            let (id, stats) = (session.id, self.raw.conn.stats());
+            let after = began.elapsed();
+            panic!("session {id} ended after {after:?} with {error}: {stats:#?}");
+        }
     }
 }
 
