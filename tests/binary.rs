@@ -127,6 +127,11 @@ impl Wharf {
         assert!(found, "no line has {part:?} among {:#?}", self.log.borrow());
     }
 
+    /// Whether a line of the log has that in it.
+    pub(crate) fn has_logged(&self, part: &str) -> bool {
+        self.log.borrow().iter().any(|line| line.contains(part))
+    }
+
     /// Asks the program to end, as Ctrl-C does, and waits until it has: its exit code.
     #[cfg(unix)]
     pub(crate) async fn interrupt(mut self) -> Option<i32> {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use web_transport_quinn::{Session, SessionError, WebTransportError};
 
 use crate::{
-    harness::{Log, Relay, TestServer, path, within},
+    harness::{Log, TestServer, path, within},
     raw::{NEWEST, Raw},
+    relay::Relay,
 };
 
 async fn closed_by_server(session: &Session) -> (u32, String) {

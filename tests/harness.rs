@@ -13,10 +13,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    net::UdpSocket,
-    sync::{oneshot, watch},
-};
+use tokio::sync::{oneshot, watch};
 use tracing_subscriber::{Layer, layer::SubscriberExt as _};
 use web_transport_quinn::{Client, ClientBuilder, Session};
 use wharf::{
@@ -151,47 +148,6 @@ impl TestServer {
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.running.abort();
-    }
-}
-
-/// A path of the network between one client and the server, which can be cut without a word to either.
-pub(crate) struct Relay {
-    pub(crate) address: SocketAddr,
-    forwarding: tokio::task::JoinHandle<()>,
-}
-
-impl Relay {
-    pub(crate) async fn to(server: SocketAddr) -> Self {
-        let near = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let far = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        far.connect(server).await.unwrap();
-        let address = near.local_addr().unwrap();
-        let forwarding = tokio::spawn(async move {
-            let (mut there, mut back) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-            let mut client = None;
-            loop {
-                // A packet that cannot be forwarded is lost, as packets may be.
-                tokio::select! {
-                    Ok((size, from)) = near.recv_from(&mut there) => {
-                        client = Some(from);
-                        _ = far.send(&there[..size]).await;
-                    }
-                    Ok(size) = far.recv(&mut back) => {
-                        if let Some(client) = client {
-                            _ = near.send_to(&back[..size], client).await;
-                        }
-                    }
-                }
-            }
-        });
-        Self {
-            address,
-            forwarding,
-        }
-    }
-
-    pub(crate) fn cut(&self) {
-        self.forwarding.abort();
     }
 }
 

@@ -268,12 +268,15 @@ impl SendHalf {
         self.stopped.is_some()
     }
 
-    /// Whether the peer stopped reading. Leaves the waker with QUIC.
+    /// Whether the peer stopped reading. Leaves the waker with QUIC. An end is said once.
     pub(super) fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<SendEnd> {
         let stopped = self
             .stopped
             .get_or_insert_with(|| Box::pin(self.stream.stopped()));
-        match ready!(stopped.as_mut().poll(cx)) {
+        let end = ready!(stopped.as_mut().poll(cx));
+        // It may not be polled again, and may be asked: a lost connection wakes every stream more than once.
+        *stopped = Box::pin(std::future::pending());
+        match end {
             Ok(Some(code)) => Poll::Ready(SendEnd::Stopped(app_code(code))),
             Ok(None) => Poll::Pending, // finished and acknowledged: over already
             Err(_) => Poll::Ready(SendEnd::Lost),
