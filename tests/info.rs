@@ -31,7 +31,7 @@ fn number(info: &Info, key: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn info_agrees_with_the_counts_of_the_client() {
-    const CREDIT: u64 = 1 << 22;
+    const CREDIT: u64 = 16 << 20;
     let server = TestServer::start().await;
     let raw = Raw::connect_to(server.address, NEWEST).await;
     let path = path("info");

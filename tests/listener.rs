@@ -14,8 +14,9 @@ use wharf::{
 };
 
 use crate::{
-    harness::{Log, Relay, TestServer, guest, path, within},
+    harness::{Log, TestServer, guest, path, within},
     raw::{NEWEST, Raw},
+    relay::Relay,
 };
 
 #[tokio::test(flavor = "multi_thread")]
