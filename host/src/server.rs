@@ -239,9 +239,8 @@ impl Inner {
             route: route.name.clone(),
             path: request.connect.path.clone(),
         };
-        let mut guest = match route.component.instantiate(label).await {
-            Ok(guest) => guest,
-            Err(_) => return incoming.refuse(&refuse(500)).await,
+        let Ok(mut guest) = route.component.instantiate(label).await else {
+            return incoming.refuse(&refuse(500)).await;
         };
         let mut response = refuse(200);
         if route.component.admits() {
@@ -270,10 +269,12 @@ impl Inner {
         match incoming.accept(&response).await {
             Ok(begun) => match guest.run(begun, &request).await {
                 Exit::Returned => {}
-                exit => tracing::debug!(?exit, "session ended by its handler"),
+                exit @ (Exit::Trapped | Exit::OutOfTime | Exit::OutOfMemory | Exit::Failed) => {
+                    tracing::debug!(?exit, "session ended by its handler");
+                }
             },
             Err(error) => {
-                tracing::debug!(peer = %request.peer, %error, "the peer left before its session began")
+                tracing::debug!(peer = %request.peer, %error, "the peer left before its session began");
             }
         }
     }

@@ -292,7 +292,7 @@ mod tests {
             steps in prop::collection::vec((0..5u8, 0..50u64), 0..200),
         ) {
             // What was sent and lost on the way.
-            let mut lost = 0;
+            let mut lost = 0_u64;
             let mut ours = ReceiveCredit::new(window, max);
             let mut theirs = SendCredit::new(ours.available());
             for (step, n) in steps {
@@ -303,7 +303,7 @@ mod tests {
                     1 => ours.consume(n),
                     // As much is lost as is forgiven, or less.
                     2 => if theirs.take(n).is_ok() {
-                        lost += n;
+                        lost = lost.saturating_add(n);
                         ours.forgive(n);
                     },
                     3 => ours.forgive(n),

@@ -36,12 +36,13 @@ fuzz_target!(|input: &[u8]| {
     assert!(lines("origin").count() <= 1, "which of them was checked?");
     assert_eq!(request.origin.is_some(), lines("origin").count() == 1);
     for protocol in &request.offered_protocols {
-        let answer = encode_protocol(protocol).expect("what was offered can be chosen");
+        let answer = encode_protocol(protocol, request.protocol_form)
+            .expect("what was offered can be chosen");
         assert!(answer.is_ascii(), "{answer}");
     }
     // What the handler chooses comes back as it was offered.
     if let Some(chosen) = request.offered_protocols.first() {
-        let answer = encode_protocol(chosen).expect("as above");
+        let answer = encode_protocol(chosen, request.protocol_form).expect("as above");
         let again = Head {
             fields: vec![("wt-available-protocols", answer.as_bytes())],
             ..head

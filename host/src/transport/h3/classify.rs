@@ -22,7 +22,7 @@ use wharf_proto::{
 use super::{
     filter::Filter,
     quic_code,
-    stream::{Arrival, Read, app_code},
+    stream::{Arrival, app_code},
     table::Table,
     tap::{Bidi, Notes, RecvSide},
 };
@@ -150,7 +150,7 @@ impl Sorter {
                 send: header.send,
                 recv: header.recv,
                 prefix: Bytes::new(),
-                ended: Some(Read::Reset(code)),
+                reset: Some(code),
             }),
             (Ended::Reset(_) | Ended::Otherwise, _) => self.table.seen(id),
         }
@@ -201,7 +201,7 @@ impl Sorter {
                 send: header.send,
                 recv: header.recv,
                 prefix,
-                ended: None,
+                reset: None,
             },
         );
         Ok(())
@@ -284,6 +284,7 @@ fn forget(table: &Table, id: u64) {
 }
 
 /// What a stream is.
+#[derive(Clone, Copy)]
 enum Kind {
     WebTransport {
         session: VarInt,

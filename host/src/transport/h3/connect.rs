@@ -14,7 +14,7 @@ use wharf_proto::{code::HttpCode, session::Transmit};
 use super::tap::{AbandonCode, Bidi, RecvSide, RequestNote, SendSide, Stopped};
 
 type SendHalf = RequestStream<SendSide, Bytes>;
-type Written = Pin<Box<dyn Future<Output = Option<SendHalf>> + Send>>;
+type Written = Pin<Box<dyn Future<Output = Option<Box<SendHalf>>> + Send>>;
 
 /// What came in on the CONNECT stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) struct ConnectStream {
 }
 
 enum Sending {
-    Idle(SendHalf),
+    Idle(Box<SendHalf>),
     Busy(Written),
     Over,
 }
@@ -45,7 +45,7 @@ impl ConnectStream {
         let (send, recv) = stream.split();
         Self {
             recv: Some(recv),
-            send: Sending::Idle(send),
+            send: Sending::Idle(Box::new(send)),
             stopped: note.stopped,
             abandon: note.abandon,
         }

@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::Context,
     time::{Duration, Instant},
 };
 
@@ -60,7 +60,7 @@ impl Resets {
                 .sleep
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
             sleep.as_mut().reset(until);
-            if let Poll::Pending = sleep.as_mut().poll(cx) {
+            if sleep.as_mut().poll(cx).is_pending() {
                 return;
             }
         }

@@ -269,7 +269,7 @@ impl Session {
             match event {
                 proto::Event::Draining => self.tell_draining(),
                 proto::Event::Datagram(datagram) => {
-                    self.events.push_back(Event::Datagram(datagram))
+                    self.events.push_back(Event::Datagram(datagram));
                 }
                 proto::Event::DataCredit => self.arm_streams(),
                 proto::Event::StreamCredit(_) => {} // the next `open` finds it

@@ -37,8 +37,8 @@ pub(super) struct Arrival {
     pub(super) recv: quinn::RecvStream,
     /// What was read beyond the header.
     pub(super) prefix: Bytes,
-    /// How the receiving direction ended, where that was learnt before the stream's session was known.
-    pub(super) ended: Option<Read>,
+    /// The peer's reset, and its code, where that came before the stream's session was known.
+    pub(super) reset: Option<Option<u32>>,
 }
 
 impl Arrival {
@@ -129,7 +129,7 @@ pub(super) struct SendHalf {
 }
 
 /// How a sending direction ended by the peer.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendEnd {
     /// The peer stopped reading.
     Stopped(Option<u32>),
@@ -347,9 +347,9 @@ impl RecvHalf {
         Self { stream, ahead }
     }
 
-    /// A direction that is over, which is to be told.
-    pub(super) fn ended(stream: quinn::RecvStream, end: Read) -> Self {
-        let ahead = Ahead::End(end);
+    /// A direction that the peer has reset, which is to be told.
+    pub(super) fn reset(stream: quinn::RecvStream, code: Option<u32>) -> Self {
+        let ahead = Ahead::End(Read::Reset(code));
         Self { stream, ahead }
     }
 

@@ -22,7 +22,7 @@ const READ_ROOM_MIN: usize = 4 << 10;
 impl Session {
     pub(super) fn accept(&mut self, arrival: Arrival) {
         let dir = arrival.id.dir();
-        if arrival.ended.is_some() && self.core.accept_credit(dir) == Some(0) {
+        if arrival.reset.is_some() && self.core.accept_credit(dir) == Some(0) {
             return; // a guess that cannot be right: the stream was none of this session's
         }
         if self.core.accept(dir).is_err() {
@@ -37,8 +37,8 @@ impl Session {
             Some(send) => Half::Open(SendHalf::new(send, Bytes::new())),
             None => Half::Absent,
         };
-        let recv = Half::Open(match arrival.ended {
-            Some(end) => RecvHalf::ended(arrival.recv, end),
+        let recv = Half::Open(match arrival.reset {
+            Some(code) => RecvHalf::reset(arrival.recv, code),
             None => RecvHalf::new(arrival.recv, arrival.prefix),
         });
         self.insert(arrival.id, true, send, recv);

@@ -211,7 +211,7 @@ enum Out {
     /// The answering half of a peer's stream.
     Peer(Answer),
     /// A stream that `h3` opened.
-    Own(h3_quinn::SendStream<Bytes>),
+    Own(Box<h3_quinn::SendStream<Bytes>>),
 }
 
 struct Answer {
@@ -458,7 +458,10 @@ impl quic::OpenStreams<Bytes> for Tap {
         let stream = ready!(
             <h3_quinn::Connection as quic::OpenStreams<Bytes>>::poll_open_send(&mut self.conn, cx)
         )?;
-        Poll::Ready(Ok(SendSide::new(Out::Own(stream), self.settings.take())))
+        Poll::Ready(Ok(SendSide::new(
+            Out::Own(Box::new(stream)),
+            self.settings.take(),
+        )))
     }
 
     fn close(&mut self, code: h3::error::Code, reason: &[u8]) {
