@@ -120,7 +120,7 @@ async fn a_reason_is_cut_between_characters_at_1024_bytes() {
 async fn of_two_streams_that_wait_the_more_urgent_one_is_delivered_first() {
     let server = TestServer::start().await;
     let raw = Raw::connect(&server).await;
-    let path = format!("{}?bytes=400000", path("quiet/priority"));
+    let path = format!("{}?bytes=1000000", path("quiet/priority"));
     let session = raw.session(&path).await;
     let (mut send, _recv) = raw.open_bi(session.id).await;
     send.write_all(b"x").await.unwrap();
@@ -129,7 +129,7 @@ async fn of_two_streams_that_wait_the_more_urgent_one_is_delivered_first() {
         let mut uni = within("a stream of the server", raw.webtransport_uni()).await;
         reading.push(tokio::spawn(async move {
             let all = within("all of it", uni.read_to_end(1 << 20)).await.unwrap();
-            assert_eq!(all.len(), 400_000);
+            assert_eq!(all.len(), 1_000_000);
             (all[0], std::time::Instant::now())
         }));
     }
