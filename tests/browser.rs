@@ -1,4 +1,4 @@
-//! The developer's page, as a person uses it in Chromium.
+//! The developer's page, as a person uses it in Chromium and, for the main things, in Firefox.
 
 use crate::{binary::Wharf, harness::root};
 
@@ -48,4 +48,53 @@ async fn a_person_drives_sessions_from_the_page() {
     ] {
         wharf.logs(line).await;
     }
+}
+
+/// Does the main things on the page in one go, and resolves with what the page then says of itself.
+const IN_FIREFOX: &str = r#"(async () => {
+    const find = (selector) => document.querySelector(selector);
+    const sees = (what, look) => new Promise((resolve, reject) => {
+        const check = () => { if (look()) { clearInterval(again); clearTimeout(late); resolve(); } };
+        const again = setInterval(check, 20);
+        const late = setTimeout(() => reject(new Error(`waited for ${what}: ${document.body.innerText}`)), 20000);
+    });
+    const fill = (selector, text) => { find(selector).value = text; };
+    const received = (kind, text) => [...document.querySelectorAll(`[data-kind=${kind}] .received`)]
+        .some((element) => element.textContent === text);
+    await sees('the server', () => find('#component').textContent);
+    fill('#path', '/echo/firefox');
+    find('#connect').click();
+    await sees('a session', () => find('#status').dataset.state === 'open');
+    for (const [kind, how] of [['bidi', 'send'], ['uni', 'fin']]) {
+        find(`#open-${kind}`).click();
+        await sees('a stream', () => find(`#streams > [data-kind=${kind}]`));
+        fill(`[data-stream=${kind}-1] [name=text]`, `hello ${kind}`);
+        find(`[data-stream=${kind}-1] [value=${how}]`).click();
+        await sees('the echo', () => received(kind, `hello ${kind}`));
+    }
+    fill('#datagram-text', 'ping');
+    await sees('a datagram', () => {
+        find('#datagram-send').click();
+        return find('#log tr[data-dir=in][data-kind=datagram]');
+    });
+    fill('#close-code', '7');
+    fill('#close-reason', 'bye');
+    find('#close').click();
+    await sees('the end', () => find('#status').dataset.state === 'closed');
+    const { by, code, reason } = find('#status').dataset;
+    return `${by} ${code} ${reason}`;
+})()"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_works_in_firefox() {
+    let Some(path) = Firefox::find() else {
+        assert!(std::env::var_os("CI").is_none(), "CI needs Firefox");
+        eprintln!("no Firefox here (set FIREFOX to one): the page was not tried in it");
+        return;
+    };
+    let wharf = Wharf::run(&root().join("guests/faults")).await;
+    let mut firefox = Firefox::launch(path).await.unwrap();
+    firefox.open(&wharf.page).await.unwrap();
+    assert_eq!(firefox.evaluate(IN_FIREFOX).await.unwrap(), "page 7 bye");
+    wharf.logs("closed 7 peer clean \"bye\" session").await;
 }
