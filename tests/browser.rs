@@ -4,9 +4,12 @@ use crate::{binary::Wharf, harness::root};
 
 mod devtools;
 mod driver;
+mod firefox;
 mod page;
+mod process;
 
-use driver::Browser;
+pub(crate) use driver::Browser;
+pub(crate) use firefox::Firefox;
 use page::{Site, the_page_drives_a_session_in_chromium};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use web_transport_quinn::{Session, SessionError, WebTransportError};
+use wharf_proto::capsule::Capsule;
 
 use crate::{
     harness::{Log, TestServer, path, within},
@@ -132,4 +133,41 @@ async fn a_client_that_vanishes_is_noticed_within_the_idle_timeout() {
     assert!(line.starts_with("closed 0 peer unclean"), "{line}");
     server.no_instances().await;
     assert_eq!(closed_lines(&path).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_counts_though_the_connection_is_closed_right_behind_it() {
+    let server = TestServer::start().await;
+    for _ in 0..20 {
+        let path = path("report");
+        let raw = Raw::connect(&server).await;
+        let mut session = raw.session(&path).await;
+        let sent = raw.conn.stats().frame_tx.stream;
+        session
+            .send_capsule(&Capsule::Close {
+                code: 77,
+                reason: "done".into(),
+            })
+            .await;
+        // What has not left yet when a connection is closed never leaves.
+        while raw.conn.stats().frame_tx.stream == sent {
+            tokio::task::yield_now().await;
+        }
+        raw.conn.close(0_u32.into(), b"");
+        let line = Log::line(&path, "closed").await;
+        assert_eq!(line, "closed 77 peer clean \"done\"");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_closed_with_a_reason_ends_its_sessions_with_it() {
+    let server = TestServer::start().await;
+    for _ in 0..20 {
+        let path = path("report");
+        let raw = Raw::connect(&server).await;
+        let _session = raw.session(&path).await;
+        raw.conn.close(77_u32.into(), b"done");
+        let line = Log::line(&path, "closed").await;
+        assert_eq!(line, "closed 0 peer unclean \"done\"");
+    }
 }

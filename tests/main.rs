@@ -26,6 +26,7 @@ mod flow_control;
 mod halves;
 mod info;
 mod inventory;
+mod interop;
 mod listener;
 mod many;
 mod negotiation;

@@ -1,6 +1,7 @@
-//! The DevTools protocol, as far as the driver needs it: commands, one at a time, over one WebSocket.
+//! The DevTools protocol, as far as the driver needs it: commands, one at a time, over one WebSocket. WebDriver BiDi,
+//! which Firefox speaks, has the same frame.
 //!
-//! Of what Chromium says unasked only the complaints about pages are kept.
+//! Of what the browser says unasked only the complaints about pages are kept.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -10,10 +11,10 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-/// How long Chromium may take for anything at all.
+/// How long a browser may take for anything at all.
 pub(super) const COMMAND: Duration = Duration::from_secs(45);
 
-/// The connection to Chromium. Within it a session is a page.
+/// The connection to a browser. Within it a session is a page.
 pub(super) struct Connection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     commands: u64,
@@ -67,7 +68,7 @@ impl Connection {
             }
             self.note(&message);
         }
-        bail!("{method}: Chromium is gone")
+        bail!("{method}: the browser is gone")
     }
 
     fn note(&mut self, event: &Value) {

@@ -4,21 +4,17 @@
 //! browser when it is dropped, with its processes and its profile. One command is under way at a time, so a wait in one
 //! page holds up the others of the same browser.
 
-use super::devtools::{COMMAND, Connection, from_base64, thrown};
+use super::devtools::{Connection, from_base64, thrown};
+use super::process::{Process, find};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use std::env;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
-use tokio::process::ChildStderr;
 use tokio::sync::Mutex;
-use tokio::task::JoinSet;
 
 /// How long a page may take to show what a test waits for.
 const WAIT: Duration = Duration::from_secs(20);
@@ -44,35 +40,28 @@ const WAIT_FOR: &str = "(look, what, ms) => new Promise((resolve, reject) => {
 /// A running Chromium with a profile of its own. Dropping it ends it.
 pub(crate) struct Browser {
     connection: Arc<Mutex<Connection>>,
-    _stderr: JoinSet<()>,
     _process: Process,
 }
 
 impl Browser {
     /// The Chromium of this machine: what `CHROMIUM` names, or the first of the usual names on the `PATH`.
     pub(crate) fn find() -> Option<PathBuf> {
-        if let Some(named) = env::var_os("CHROMIUM") {
-            return Some(named.into());
-        }
-        let path = env::var_os("PATH")?;
-        ["chromium", "chromium-browser", "google-chrome"]
-            .iter()
-            .flat_map(|name| env::split_paths(&path).map(move |folder| folder.join(name)))
-            .find(|file| file.is_file())
+        find(
+            "CHROMIUM",
+            &["chromium", "chromium-browser", "google-chrome"],
+        )
     }
 
     /// Starts Chromium. The profile is fresh: Chromium remembers sessions that failed and slows down the next ones.
     pub(crate) async fn launch(path: impl AsRef<OsStr>) -> Result<Self> {
-        let mut process = Process::start(path.as_ref())?;
-        let stderr = process.child.stderr.take().context("stderr is piped")?;
-        let mut lines = BufReader::new(ChildStderr::from_std(stderr)?).lines();
-        let url = tokio::time::timeout(COMMAND, devtools_url(&mut lines)).await;
-        let url = url.context("Chromium does not say where it listens")??;
-        let mut stderr = JoinSet::new(); // read to its end, or Chromium stops when the pipe is full
-        stderr.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let profile = TempDir::new()?;
+        let mut user_data_dir = OsString::from("--user-data-dir=");
+        user_data_dir.push(profile.path());
+        let mut command = Command::new(path.as_ref());
+        command.arg(user_data_dir).args(FLAGS.split_whitespace());
+        let process = Process::start(command, profile, "DevTools listening on ").await?;
         Ok(Self {
-            connection: Arc::new(Mutex::new(Connection::open(&url).await?)),
-            _stderr: stderr,
+            connection: Arc::new(Mutex::new(Connection::open(&process.url).await?)),
             _process: process,
         })
     }
@@ -186,53 +175,4 @@ impl Page {
             .command(Some(&self.session), method, params)
             .await
     }
-}
-
-/// Chromium's processes and the folder they write to.
-struct Process {
-    child: Child,
-    _profile: TempDir,
-}
-
-impl Process {
-    fn start(path: &OsStr) -> Result<Self> {
-        let profile = TempDir::new()?;
-        let mut user_data_dir = OsString::from("--user-data-dir=");
-        user_data_dir.push(profile.path());
-        let mut command = Command::new(path);
-        command.arg(user_data_dir).args(FLAGS.split_whitespace());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let child = command.process_group(0).spawn();
-        let child = child.with_context(|| path.display().to_string())?;
-        Ok(Self {
-            child,
-            _profile: profile,
-        })
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // The whole group: helpers that outlive the browser would go on writing to the profile while it is deleted.
-        // A failure has nobody to be told to, and means that they are gone already.
-        let group = format!("-{}", self.child.id());
-        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Reads Chromium's log until it says where it listens.
-async fn devtools_url(lines: &mut Lines<BufReader<ChildStderr>>) -> Result<String> {
-    let mut said = Vec::new();
-    while let Some(line) = lines.next_line().await? {
-        if let Some(url) = line.strip_prefix("DevTools listening on ") {
-            return Ok(url.to_owned());
-        }
-        said.push(line);
-    }
-    bail!("Chromium ended at once: {said:#?}")
 }

@@ -326,6 +326,39 @@ enum Ahead {
     End(Read),
 }
 
+/// Bytes that are read piece by piece. One piece is not copied.
+#[derive(Debug, Default)]
+struct Gathered {
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    fn push(&mut self, piece: Bytes) {
+        if self.len() == 0 {
+            self.first = piece;
+        } else if !piece.is_empty() {
+            if self.all.is_empty() {
+                self.all.reserve(READ_MAX);
+                self.all.extend_from_slice(&std::mem::take(&mut self.first));
+            }
+            self.all.extend_from_slice(&piece);
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.all.is_empty() {
+            self.first
+        } else {
+            self.all.freeze()
+        }
+    }
+}
+
 /// What a read found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Read {
@@ -353,30 +386,46 @@ impl RecvHalf {
         Self { stream, ahead }
     }
 
-    /// Reads at most `room` bytes (not zero). FIN is told with the last bytes where QUIC knows of it already.
+    /// Reads at most `room` bytes (not zero): all that came in, because a call of the guest costs more than a copy of what
+    /// a packet holds. FIN is told with the last bytes where QUIC knows of it already.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Read> {
         let room = room.min(READ_MAX);
-        let mut data = match std::mem::replace(&mut self.ahead, Ahead::Nothing) {
-            Ahead::Data(data) => data,
-            Ahead::End(end) => return Poll::Ready(end),
-            Ahead::Nothing => match ready!(poll_chunk(&mut self.stream, cx, room)) {
-                Ok(Some(data)) => data,
-                Ok(None) => return Poll::Ready(Read::Data(Bytes::new(), true)),
-                Err(end) => return Poll::Ready(end),
-            },
-        };
-        if data.len() > room {
-            self.ahead = Ahead::Data(data.split_off(room));
-            return Poll::Ready(Read::Data(data, false));
+        let mut gathered = Gathered::default();
+        loop {
+            let left = room - gathered.len();
+            // With no room left this is a look ahead, for FIN, or to leave the waker.
+            let next = match std::mem::replace(&mut self.ahead, Ahead::Nothing) {
+                Ahead::Data(data) => Ok(Some(data)),
+                Ahead::End(end) => Err(end),
+                Ahead::Nothing => {
+                    let max = if left == 0 { READ_MAX } else { left };
+                    match poll_chunk(&mut self.stream, cx, max) {
+                        Poll::Ready(next) => next,
+                        Poll::Pending if gathered.len() == 0 => return Poll::Pending,
+                        Poll::Pending => {
+                            return Poll::Ready(Read::Data(gathered.into_bytes(), false));
+                        }
+                    }
+                }
+            };
+            match next {
+                Ok(Some(mut data)) => {
+                    if data.len() > left {
+                        self.ahead = Ahead::Data(data.split_off(left));
+                    }
+                    gathered.push(data);
+                    if self.has_ahead() {
+                        return Poll::Ready(Read::Data(gathered.into_bytes(), false));
+                    }
+                }
+                Ok(None) => return Poll::Ready(Read::Data(gathered.into_bytes(), true)),
+                Err(end) if gathered.len() == 0 => return Poll::Ready(end),
+                Err(end) => {
+                    self.ahead = Ahead::End(end);
+                    return Poll::Ready(Read::Data(gathered.into_bytes(), false));
+                }
+            }
         }
-        // The look ahead tells FIN together with the last bytes, or leaves the waker.
-        self.ahead = match poll_chunk(&mut self.stream, cx, READ_MAX) {
-            Poll::Ready(Ok(None)) => return Poll::Ready(Read::Data(data, true)),
-            Poll::Ready(Ok(Some(next))) => Ahead::Data(next),
-            Poll::Ready(Err(end)) => Ahead::End(end),
-            Poll::Pending => Ahead::Nothing,
-        };
-        Poll::Ready(Read::Data(data, false))
     }
 
     /// Whether something was found ahead that no wake-up will announce.

@@ -1,0 +1,152 @@
+// A browser does the common list: run in a page as a function of the order, it resolves with the answers as JSON.
+async ({ url, hash, items }) => {
+  const PATIENCE = 20_000;
+  const serverCertificateHashes = [{ algorithm: 'sha-256', value: Uint8Array.from(atob(hash), (c) => c.charCodeAt(0)) }];
+  const text = (bytes) => new TextDecoder().decode(bytes);
+  const pattern = (size) => Uint8Array.from({ length: size }, (_, i) => i % 251);
+  const readAll = async (readable) => new Uint8Array(await new Response(readable).arrayBuffer());
+  const next = async (readable) => (await readable.getReader().read()).value;
+
+  let sessions = [];
+  async function begin(item, more) {
+    const session = new WebTransport(url + item.path, { serverCertificateHashes, ...more });
+    session.closed.catch(() => {}); // told by `ready`, or asked for
+    await session.ready;
+    sessions.push(session);
+    return session;
+  }
+
+  function same(sent, received) {
+    const equal = sent.length === received.length && sent.every((byte, i) => byte === received[i]);
+    return equal ? 'same' : `${received.length} other bytes`;
+  }
+
+  async function echo(session, size) {
+    const { readable, writable } = await session.createBidirectionalStream();
+    const writer = writable.getWriter();
+    const sent = pattern(size);
+    const [received] = await Promise.all([readAll(readable), writer.write(sent), writer.close()]);
+    return same(sent, received);
+  }
+
+  /** A session, and the ends of a stream of it that has carried a byte to and fro. */
+  async function begun(item) {
+    const session = await begin(item);
+    const { readable, writable } = await session.createBidirectionalStream();
+    const [reader, writer] = [readable.getReader(), writable.getWriter()];
+    writer.closed.catch(() => {});
+    await writer.write(pattern(1));
+    await reader.read();
+    return { session, reader, writer };
+  }
+
+  /** The ends of a stream that has sent a byte. */
+  async function asking(item) {
+    const { readable, writable } = await (await begin(item)).createBidirectionalStream();
+    const [reader, writer] = [readable.getReader(), writable.getWriter()];
+    writer.write(pattern(1)).catch(() => {});
+    return { reader, writer };
+  }
+
+  /** The code of the failure that ends a promise. */
+  const codeOf = (promise) => promise.then(() => 'no failure', (error) => error.streamErrorCode ?? null);
+
+  /** The current draft's constructor, or the older one: each refuses the other's arguments. */
+  function streamError(streamErrorCode) {
+    try {
+      return new WebTransportError('', { streamErrorCode });
+    } catch { return new WebTransportError({ streamErrorCode }); }
+  }
+
+  const client = {
+    bidi: async (item) => echo(await begin(item), item.size),
+
+    async uni(item) {
+      const session = await begin(item);
+      const writer = (await session.createUnidirectionalStream()).getWriter();
+      const sent = pattern(item.size);
+      await writer.write(sent);
+      await writer.close();
+      return same(sent, await readAll(await next(session.incomingUnidirectionalStreams)));
+    },
+
+    async datagram(item) {
+      const { datagrams } = await begin(item);
+      const writer = (datagrams.writable ?? datagrams.createWritable()).getWriter();
+      const sent = pattern(item.size);
+      const again = setInterval(() => writer.write(sent).catch(() => {}), 100); // any datagram may be lost
+      try {
+        return same(sent, await next(datagrams.readable));
+      } finally { clearInterval(again); }
+    },
+
+    async pushed(item) {
+      const session = await begin(item);
+      const bidi = await next(session.incomingBidirectionalStreams);
+      const uni = await next(session.incomingUnidirectionalStreams);
+      return [text(await readAll(bidi.readable)), text(await readAll(uni))];
+    },
+
+    async many(item) {
+      const session = await begin(item);
+      for (let i = 0; i < item.count; i += 1) {
+        const answer = await echo(session, item.size);
+        if (answer !== 'same') return answer;
+      }
+      return 'same';
+    },
+
+    async sessions() { throw new Error('each session has a connection of its own'); },
+
+    async reset(item) {
+      const { session, writer } = await begun(item);
+      await writer.abort(streamError(item.code));
+      return echo(session, 1);
+    },
+
+    async stop(item) {
+      const { session, reader } = await begun(item);
+      await reader.cancel(streamError(item.code));
+      return echo(session, 1);
+    },
+
+    read_reset: async (item) => codeOf((await asking(item)).reader.read()),
+    read_stop: async (item) => codeOf((await asking(item)).writer.closed),
+
+    async close(item) {
+      const session = await begin(item);
+      await echo(session, 1);
+      session.close({ closeCode: item.code, reason: item.reason });
+      await session.closed;
+      return 'closed';
+    },
+
+    async read_close(item) {
+      const session = await begin(item);
+      const { writable } = await session.createBidirectionalStream();
+      writable.getWriter().write(pattern(1)).catch(() => {});
+      const { closeCode, reason } = await session.closed;
+      return [closeCode, reason];
+    },
+
+    protocol: async (item) => (await begin(item, { protocols: item.protocols })).protocol ?? null,
+    refused: async (item) => begin(item).then(() => 'accepted', () => 'refused'),
+  };
+
+  const answers = [];
+  for (const item of items) {
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new Error('nothing came')), PATIENCE);
+    });
+    const answer = { item: item.item };
+    try {
+      answer.saw = await Promise.race([client[item.do](item), late]);
+    } catch (error) { answer.error = String(error); }
+    clearTimeout(timer);
+    for (const session of sessions) session.close();
+    sessions = [];
+    answers.push(answer);
+  }
+  return JSON.stringify(answers);
+}
