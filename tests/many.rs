@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     capsules::{Said, close, framed},
     harness::{Log, TestServer, path, within},
-    raw::Raw,
+    raw::{BROWSER, Raw},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,10 +134,11 @@ async fn a_slow_handler_holds_a_fast_peer_by_flow_control() {
         config.runtime.log_rate = u32::MAX;
     })
     .await;
-    let raw = Raw::connect(&server).await;
-    let other = raw.session("/plain").await;
+    // A client that has no session flow control, so that QUIC's alone holds it.
+    let raw = Raw::connect_to(server.address, BROWSER).await;
+    let (_, other) = raw.ask("/plain", "webtransport").await;
     let path = format!("{}?ms=4", path("slow"));
-    let session = raw.session(&path).await;
+    let (_, session) = raw.ask(&path, "webtransport").await;
     let (mut send, _recv) = raw.open_bi(session.id).await;
     let mut sending = tokio::spawn(async move {
         send.write_all(&vec![7; TOTAL]).await.unwrap();

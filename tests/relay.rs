@@ -130,6 +130,7 @@ impl There {
             return None;
         }
         let far = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok()?);
+        far.writable().await.ok()?;
         let carrier = Carrier::new(self.weather, self.random.fork());
         let back = tokio::spawn(back(far.clone(), Hop(self.near.clone(), client), carrier));
         let record = Client {

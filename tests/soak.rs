@@ -1,9 +1,12 @@
 //! Many clients at once behind a bad network, for long: nothing of them is left behind.
+//!
+//! `cargo test --test tests -- --ignored --nocapture soak` takes a quarter of an hour; `WHARF_SOAK_SECONDS` shortens it,
+//! and `WHARF_SEED` has the clients and the network choose as in another run.
 
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Once,
+        Once,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -17,7 +20,7 @@ use tokio::{
 
 use crate::{
     binary::Wharf,
-    harness::{TestServer, eventually, root},
+    harness::{TestServer, root},
     random::Random,
     relay::{Relay, Weather},
 };
@@ -58,15 +61,15 @@ struct Apart {
 }
 
 impl Apart {
-    async fn start() -> Self {
+    async fn start(idle_timeout: Duration) -> Self {
         count_panics();
         let mut runtime = Builder::new_multi_thread();
         let runtime = runtime.enable_all().thread_name(THREADS).build().unwrap();
         let server = runtime
-            .spawn(TestServer::with(|config| {
+            .spawn(TestServer::with(move |config| {
                 config.sessions = 2000;
-                config.transport.idle_timeout = Duration::from_secs(5);
-                config.transport.keep_alive = Duration::from_secs(1);
+                config.transport.idle_timeout = idle_timeout;
+                config.transport.keep_alive = idle_timeout / 5;
             }))
             .await
             .unwrap();
@@ -85,8 +88,17 @@ impl Apart {
 
     /// Neither a session, nor an instance, nor a task is left, and none of them has panicked.
     async fn is_as_at_first(&self) {
-        self.server.no_instances().await;
-        eventually("the tasks to end", || self.tasks() == self.tasks).await;
+        // Longer than others may take: on a busy machine QUIC waits three times what it takes for a round trip.
+        let until = Instant::now() + Duration::from_secs(60);
+        let left = || {
+            let handle = &self.server.handle;
+            (handle.sessions(), handle.instances(), self.tasks())
+        };
+        let mut again = tokio::time::interval(Duration::from_millis(20));
+        while left() != (0, 0, self.tasks) && Instant::now() < until {
+            again.tick().await;
+        }
+        assert_eq!(left(), (0, 0, self.tasks), "sessions, instances, tasks");
         assert_eq!(PANICS.load(Ordering::Relaxed), 0, "the server panicked");
     }
 }
@@ -122,12 +134,12 @@ async fn visit(
     length: Duration,
     random: &mut Random,
 ) -> Tally {
-    let relay = Arc::new(Relay::through(WEATHER, server, random.fork()).await);
     let until = Instant::now() + length;
     let mut visitors = JoinSet::new();
     for _ in 0..clients {
         let visitor = Visitor {
-            relay: relay.clone(),
+            // One for each: a socket that all share would lose more packets than the weather says.
+            relay: Relay::through(WEATHER, server, random.fork()).await,
             path,
             pause,
             random: random.fork(),
@@ -152,7 +164,7 @@ fn tell(what: &str, figures: impl std::fmt::Debug) {
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_behind_a_bad_network_leave_no_instance_and_no_task_behind() {
     let mut random = Random::told();
-    let apart = Apart::start().await;
+    let apart = Apart::start(Duration::from_secs(5)).await;
     let (pause, length) = (Duration::from_millis(50), Duration::from_secs(3));
     let address = apart.server.address;
     let tally = visit(address, "/plain", 20, pause, length, &mut random).await;
@@ -161,24 +173,24 @@ async fn sessions_behind_a_bad_network_leave_no_instance_and_no_task_behind() {
     apart.is_as_at_first().await;
 }
 
-/// Against a server in this process, whose sessions, instances and tasks are counted, and against the program, whose
-/// memory is measured.
+/// Half of them visit a server in this process, whose sessions, instances and tasks are counted, half visit the program,
+/// whose memory is measured. A visit holds one to three sessions.
 #[ignore = "takes ten minutes; WHARF_SOAK_SECONDS shortens it"]
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_clients_for_ten_minutes_leave_nothing_behind() {
-    const CLIENTS: usize = 200;
-    const PAUSE: Duration = Duration::from_millis(500);
+    const CLIENTS: usize = 100;
+    const PAUSE: Duration = Duration::from_secs(1);
     /// The program notices within its idle timeout that a client vanished, and then lets the session close.
     const NOTICED: Duration = Duration::from_secs(45);
     let seconds = std::env::var("WHARF_SOAK_SECONDS").ok();
     let seconds = seconds.map_or(600, |seconds| seconds.parse().unwrap());
     let mut random = Random::told();
-    let apart = Apart::start().await;
+    let apart = Apart::start(Duration::from_secs(12)).await;
     let program = Wharf::run(&root().join("guests/echo")).await;
     let (here, there) = (apart.server.address, program.address());
 
     // What the program allocates once, and for its greatest number of sessions, is allocated.
-    let warm_up = Duration::from_secs(seconds / 5);
+    let warm_up = Duration::from_secs(seconds / 10);
     visit(there, "/", CLIENTS, PAUSE, warm_up, &mut random).await;
     let resting = async || {
         let mut least = program.resident_kib();

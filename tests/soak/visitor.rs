@@ -39,7 +39,7 @@ pub(super) type Tally = BTreeMap<&'static str, u64>;
 
 /// One of the clients.
 pub(super) struct Visitor {
-    pub(super) relay: Arc<Relay>,
+    pub(super) relay: Relay,
     pub(super) path: &'static str,
     /// The mean time between two acts.
     pub(super) pause: Duration,

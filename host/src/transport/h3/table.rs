@@ -38,6 +38,8 @@ struct State {
     seen_below: u64,
     streams: VecDeque<EarlyStream>,
     datagrams: VecDeque<(SessionId, Bytes)>,
+    /// What all sessions were told, for those that begin later. There are three kinds and each is told once.
+    notices: Vec<Notice>,
 }
 
 #[derive(Debug)]
@@ -88,10 +90,14 @@ impl Table {
         may
     }
 
-    /// The session begins: what came early is its first delivery.
+    /// The session begins: what came early is its first delivery. It is told what the others were told while it was
+    /// being decided; above all that the connection is lost, which nobody would tell it again.
     pub(super) fn begin(&self, id: SessionId, inbox: &Arc<Inbox>) {
         let mut state = self.state();
         state.sessions.insert(id, Entry::Live(inbox.clone()));
+        for notice in &state.notices {
+            inbox.put_notice(notice.clone());
+        }
         for early in state.take_streams(id) {
             deliver(inbox, early);
         }
@@ -210,9 +216,13 @@ impl Table {
         }
     }
 
-    /// Gives every live session a word.
+    /// Gives every session a word: those that live, and those that are yet to begin.
     pub(super) fn notify(&self, notice: &Notice) {
-        for entry in self.state().sessions.values() {
+        let mut state = self.state();
+        if !state.notices.contains(notice) {
+            state.notices.push(notice.clone());
+        }
+        for entry in state.sessions.values() {
             if let Entry::Live(inbox) = entry {
                 inbox.put_notice(notice.clone());
             }
@@ -265,5 +275,31 @@ fn deliver(inbox: &Inbox, stream: Arrival) {
         Ok(()) => {}
         Err(Refused::Gone(stream)) => stream.refuse(HttpCode::WT_SESSION_GONE),
         Err(Refused::Full(stream)) => stream.refuse(HttpCode::WT_BUFFERED_STREAM_REJECTED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            inbox::Delivery,
+            ready::{Ready, Token},
+        },
+        *,
+    };
+
+    #[test]
+    fn a_session_that_begins_on_a_lost_connection_is_told_so() {
+        let table = Table::new(1, 1, Duration::ZERO);
+        let id = SessionId::try_from(0).unwrap();
+        let lost = Notice::Lost(0, "connection lost".to_owned());
+        assert!(table.decide(id, 1));
+        table.notify(&lost);
+        let token = Token::new(0, &Arc::new(Ready::default()));
+        let inbox = Arc::new(Inbox::new(token, 1, 1));
+        table.begin(id, &inbox);
+        let told = inbox.take(false);
+        assert!(matches!(told, Some(Delivery::Notice(notice)) if notice == lost));
+        assert!(inbox.take(false).is_none());
     }
 }
