@@ -89,6 +89,29 @@ fn a_port_in_use_is_named_with_the_remedy() {
 }
 
 #[test]
+fn run_says_all_of_the_addresses_that_it_listens_on() {
+    use std::io::BufRead as _;
+    let several = ["--listen", "127.0.0.1:0,[::1]:0", "--listen", "127.0.0.1:0"];
+    let mut child = std::process::Command::new(program())
+        .args(["run", "--page", "127.0.0.1:0", "--log", "off"])
+        .args(several)
+        .arg(guest("echo"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let said: Vec<_> = lines
+        .map(Result::unwrap)
+        .take_while(|line| !line.contains("hash"))
+        .filter(|line| line.starts_with("  session"))
+        .collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said[1].contains("https://[::1]:"), "{said:?}");
+}
+
+#[test]
 fn an_unreadable_certificate_is_named() {
     let (_folder, path) = file("cert.pem", b"hello");
     let echo = guest("echo");

@@ -18,7 +18,7 @@ use tracing_subscriber::{Layer, layer::SubscriberExt as _};
 use web_transport_quinn::{Client, ClientBuilder, Session};
 use wharf::{
     config::{Config, Origins, Route, Tls},
-    server::{Handle, Server},
+    server::{Host, Server},
 };
 
 /// What no wait in a test may exceed: a failure then, not a hang.
@@ -62,8 +62,10 @@ pub(crate) fn path(name: &str) -> String {
 /// A running server. Dropping it ends everything at once.
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
+    /// All of them, where it has several.
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) hash: [u8; 32],
-    pub(crate) handle: Handle,
+    pub(crate) handle: Host,
     stop: Option<oneshot::Sender<()>>,
     running: tokio::task::JoinHandle<()>,
 }
@@ -77,11 +79,10 @@ impl TestServer {
     /// A server whose configuration was changed.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         Log::install();
-        let route = |path: &str, guest_name: &str| Route {
-            name: guest_name.to_owned(),
-            path: path.to_owned(),
-            component: guest(guest_name),
-            origins: Origins::Listed(vec!["https://listed.example".to_owned()]),
+        let route = |path: &str, guest_name: &str| {
+            let mut route = Route::new(path, guest(guest_name));
+            route.origins = Origins::Listed(vec!["https://listed.example".to_owned()]);
+            route
         };
         let routes = vec![
             route("/", "faults"),
@@ -90,7 +91,7 @@ impl TestServer {
             route("/refuse", "admission"),
         ];
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut config = Config::new(listen, Tls::Development, routes);
+        let mut config = Config::new(vec![listen], Tls::Development, routes);
         config.sessions = 256;
         config.cache_dir = Some(root().join("target/test-cache"));
         change(&mut config);
@@ -98,8 +99,9 @@ impl TestServer {
         let (stop, stopped) = oneshot::channel();
         Self {
             address: server.local_addr(),
+            addresses: server.local_addrs().to_vec(),
             hash: server.certificate_hash(),
-            handle: server.handle(),
+            handle: server.host(),
             stop: Some(stop),
             running: tokio::spawn(server.run(async {
                 _ = stopped.await;

@@ -9,7 +9,7 @@ use std::{
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use wharf::{
-    config::{Config, Origins, Route, Tls},
+    config::{Config, Route, Tls},
     server::Server,
 };
 
@@ -34,7 +34,8 @@ async fn port_0_takes_a_free_port_and_says_which() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_over_ipv6_echo_streams_and_datagrams() {
-    let server = TestServer::with(|config| config.listen = (Ipv6Addr::LOCALHOST, 0).into()).await;
+    let server =
+        TestServer::with(|config| config.listen = vec![(Ipv6Addr::LOCALHOST, 0).into()]).await;
     assert_eq!(server.address.ip(), Ipv6Addr::LOCALHOST);
     assert_ne!(server.address.port(), 0);
     // The URL has the address in brackets.
@@ -60,11 +61,82 @@ async fn sessions_over_ipv6_echo_streams_and_datagrams() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wildcard_of_ipv6_is_bound() {
-    let server = TestServer::with(|config| config.listen = (Ipv6Addr::UNSPECIFIED, 0).into()).await;
+    let server =
+        TestServer::with(|config| config.listen = vec![(Ipv6Addr::UNSPECIFIED, 0).into()]).await;
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, server.address.port()));
     let raw = Raw::connect_to(address, NEWEST).await;
     raw.expect_echo(raw.session("/plain").await.id, b"there")
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_addresses_are_served_each_on_a_port_of_its_own() {
+    let server = TestServer::with(|config| {
+        config.listen = vec![
+            (Ipv4Addr::LOCALHOST, 0).into(),
+            (Ipv6Addr::LOCALHOST, 0).into(),
+            (Ipv4Addr::LOCALHOST, 0).into(),
+        ];
+        config.drain = Duration::from_millis(100);
+    })
+    .await;
+    assert_eq!(server.addresses.len(), 3);
+    assert_eq!(server.addresses[0], server.address);
+    assert_eq!(server.addresses[1].ip(), Ipv6Addr::LOCALHOST);
+    assert_ne!(server.addresses[0].port(), server.addresses[2].port());
+    let mut clients = Vec::new();
+    for address in &server.addresses {
+        let raw = Raw::connect_to(*address, NEWEST).await;
+        let session = raw.session("/plain").await;
+        raw.expect_echo(session.id, b"there").await;
+        clients.push((raw, session));
+    }
+    within("the server to stop", server.stop()).await;
+    for (raw, _) in clients {
+        assert_eq!(raw.closed_with().await, 0x100, "H3_NO_ERROR");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wildcards_of_both_families_share_a_port() {
+    let free = free_port();
+    let server = TestServer::with(|config| {
+        config.listen = vec![
+            (Ipv6Addr::UNSPECIFIED, free).into(),
+            (Ipv4Addr::UNSPECIFIED, free).into(),
+        ];
+    })
+    .await;
+    for ip in [
+        std::net::IpAddr::from(Ipv4Addr::LOCALHOST),
+        Ipv6Addr::LOCALHOST.into(),
+    ] {
+        let raw = Raw::connect_to((ip, server.address.port()).into(), NEWEST).await;
+        raw.expect_echo(raw.session("/plain").await.id, b"there")
+            .await;
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.local_addr().unwrap().port()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_cannot_be_bound_is_named_and_the_others_are_left() {
+    let holder = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let taken = holder.local_addr().unwrap();
+    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let routes = || vec![Route::new("/", guest("echo"))];
+    let config = Config::new(vec![free, taken], Tls::Development, routes());
+    let error = format!("{:#}", Server::bind(config).await.unwrap_err());
+    assert!(error.contains(&taken.to_string()), "{error}");
+    assert!(!error.contains(&free.to_string()), "{error}");
+    std::net::UdpSocket::bind(free).unwrap();
+    let config = Config::new(Vec::new(), Tls::Development, routes());
+    let error = format!("{:#}", Server::bind(config).await.unwrap_err());
+    assert!(error.contains("no address to listen on"), "{error}");
 }
 
 /// A folder with a certificate and its key, the key of another, and a file that is neither.
@@ -95,13 +167,8 @@ async fn bind(listen: SocketAddr, certificate: &Path, key: &Path) -> anyhow::Res
         certificate: certificate.to_owned(),
         key: key.to_owned(),
     };
-    let route = Route {
-        name: "echo".to_owned(),
-        path: "/".to_owned(),
-        component: guest("echo"),
-        origins: Origins::Any,
-    };
-    Server::bind(Config::new(listen, tls, vec![route])).await
+    let routes = vec![Route::new("/", guest("echo"))];
+    Server::bind(Config::new(vec![listen], tls, routes)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +214,7 @@ async fn a_server_that_stopped_has_freed_its_port_and_its_peers_know() {
     let server = TestServer::start().await;
     let address = server.address;
     let raw = Raw::connect(&server).await;
-    // Both ends have the handshake behind them: before that QUIC tells no code of HTTP/3.
+    // The handshake is over at both ends: before that QUIC tells no code of HTTP/3.
     raw.expect_echo(raw.session("/plain").await.id, b"there")
         .await;
     server.no_instances().await;

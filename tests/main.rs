@@ -20,6 +20,7 @@ mod commands;
 mod connect_stream;
 mod datagrams;
 mod drain;
+mod embed;
 mod ends;
 mod fairness;
 mod flow_control;

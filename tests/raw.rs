@@ -236,18 +236,21 @@ impl RawSession {
     /// The payload of the DATA frames up to FIN.
     pub(crate) async fn received(&mut self) -> Bytes {
         let all = within("the end of the CONNECT stream", read_rest(&mut self.recv)).await;
-        let all = all.unwrap();
-        let mut rest = &all[..];
-        let mut payload = BytesMut::new();
-        while let Some(kind) = take(&mut rest) {
-            let length = usize::try_from(take(&mut rest).unwrap()).unwrap();
-            if kind == 0 {
-                payload.put_slice(&rest[..length]);
-            }
-            rest.advance(length);
-        }
-        payload.freeze()
+        payload(&all.unwrap())
     }
+}
+
+/// The payload of the DATA frames among those frames.
+fn payload(mut frames: &[u8]) -> Bytes {
+    let mut payload = BytesMut::new();
+    while let Some(kind) = take(&mut frames) {
+        let length = usize::try_from(take(&mut frames).unwrap()).unwrap();
+        if kind == 0 {
+            payload.put_slice(&frames[..length]);
+        }
+        frames.advance(length);
+    }
+    payload.freeze()
 }
 
 /// A client's QUIC, with the library's defaults, the ALPN of HTTP/3, and any certificate.
@@ -341,6 +344,13 @@ pub(crate) async fn read_rest(recv: &mut quinn::RecvStream) -> Result<Vec<u8>, q
         assert!(rest.len() <= 1 << 20, "more than a test sends");
     }
     Ok(rest)
+}
+
+/// A whole response: its status, and its body as text.
+pub(crate) async fn read_response(recv: &mut quinn::RecvStream) -> (u16, String) {
+    let status = read_status(recv).await;
+    let body = payload(&read_rest(recv).await.unwrap());
+    (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
 /// The status of a response, and nothing of what follows its head.

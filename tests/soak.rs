@@ -229,13 +229,10 @@ async fn two_hundred_clients_for_ten_minutes_leave_nothing_behind() {
 }
 
 /// Tells how many sessions there are, now and then.
-async fn most_sessions(handle: wharf::server::Handle) {
+async fn most_sessions(host: wharf::server::Host) {
     let mut again = tokio::time::interval(Duration::from_secs(30));
     loop {
         again.tick().await;
-        tell(
-            "sessions, instances",
-            (handle.sessions(), handle.instances()),
-        );
+        tell("sessions, instances", (host.sessions(), host.instances()));
     }
 }

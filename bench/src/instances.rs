@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
-use wharf::runtime::{Component, Guest, Label, Limits, Options, Runtime};
+use wharf::runtime::{Component, Guest, Label, Options, Runtime};
 
 use crate::{load::Figure, servers};
 
@@ -57,11 +57,10 @@ pub(crate) async fn measure(component: &Path) -> anyhow::Result<Vec<Figure>> {
 
 /// Measures in this process, and tells on the standard output.
 pub(crate) async fn run(component: PathBuf) -> anyhow::Result<()> {
-    let runtime = Runtime::new(Options {
-        limits: Limits::default(),
-        sessions: LIVE + 1,
-        cache_dir: Some(servers::cache_dir()),
-    })?;
+    let mut options = Options::default();
+    options.sessions = LIVE + 1;
+    options.cache_dir = Some(servers::cache_dir());
+    let runtime = Runtime::new(options)?;
     let component = runtime.load(&component)?;
     let mut times = Vec::with_capacity(TURNS);
     for number in 0..TURNS {

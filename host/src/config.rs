@@ -6,9 +6,11 @@ use crate::{runtime, transport};
 
 /// A server's configuration.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
-    /// Where WebTransport is served; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where WebTransport is served, at least one address. Port 0 takes a free one, for each address its own. `[::]`
+    /// takes IPv4 as well, unless an address of IPv4 with the same port is listed beside it.
+    pub listen: Vec<SocketAddr>,
     /// The certificate to serve with.
     pub tls: Tls,
     /// What is served, by path.
@@ -27,24 +29,30 @@ pub struct Config {
 }
 
 impl Config {
-    /// A configuration with the defaults, for those routes.
+    /// A configuration with the defaults, for those addresses and routes.
     #[must_use]
-    pub fn new(listen: SocketAddr, tls: Tls, routes: Vec<Route>) -> Self {
+    pub fn new(listen: Vec<SocketAddr>, tls: Tls, routes: Vec<Route>) -> Self {
+        let runtime::Options {
+            limits: runtime,
+            sessions,
+            cache_dir,
+        } = runtime::Options::default();
         Self {
             listen,
             tls,
             routes,
-            sessions: 10_000,
+            sessions,
             drain: Duration::from_secs(30),
-            cache_dir: None,
+            cache_dir,
             transport: transport::Limits::default(),
-            runtime: runtime::Limits::default(),
+            runtime,
         }
     }
 }
 
 /// Which certificate a server has.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Tls {
     /// One made at start, for loopback only.
     Development,
@@ -59,6 +67,7 @@ pub enum Tls {
 
 /// What serves the sessions below a path.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Route {
     /// The name in the log.
     pub name: String,
@@ -68,6 +77,21 @@ pub struct Route {
     pub component: PathBuf,
     /// Which web pages may open sessions.
     pub origins: Origins,
+}
+
+impl Route {
+    /// A route for pages of the same origin only, named like the component's file.
+    #[must_use]
+    pub fn new(path: impl Into<String>, component: impl Into<PathBuf>) -> Self {
+        let component = component.into();
+        let name = component.file_name().unwrap_or(component.as_os_str());
+        Self {
+            name: name.to_string_lossy().into_owned(),
+            path: path.into(),
+            component,
+            origins: Origins::Listed(Vec::new()),
+        }
+    }
 }
 
 /// Which web pages may open sessions. Requests without an origin, which no browser sends, pass always.

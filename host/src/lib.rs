@@ -9,12 +9,62 @@
 //! server → config, router, runtime, transport
 //! runtime, router → transport (handles only) → wharf_proto
 //! ```
+//!
+//! # Embedding
+//!
+//! [`Server`](server::Server) is the program `wharf` as a value: it has sockets of its own and a component for every
+//! route. Another program may keep its sockets, its paths and its HTTP answers to itself and take three parts of it,
+//! each without the others: [`Acceptor`](transport::h3::Acceptor) serves QUIC connections that somebody has accepted and
+//! gives out their requests; [`Host`](server::Host) serves the sessions it is given with components; and a
+//! [`Session`](transport::Session) that is accepted by hand has plain Rust for a handler.
+//!
+//! ```no_run
+//! use wharf::{
+//!     config::Route,
+//!     runtime::Options,
+//!     server::Host,
+//!     transport::{Event, Limits, Requested, Response, h3::Acceptor, tls::Certificate},
+//! };
+//!
+//! # async fn embed() -> anyhow::Result<()> {
+//! let host = Host::load(vec![Route::new("/wharf", "echo.wasm")], Options::default()).await?;
+//! let acceptor = Acceptor::new(Limits::default());
+//! let tls = Certificate::development()?.server_config()?;
+//! let endpoint = quinn::Endpoint::server(acceptor.server_config(tls)?, "[::1]:0".parse()?)?;
+//! println!("https://{}/", endpoint.local_addr()?);
+//!
+//! // Each connection, and each request of it, belongs in a task of its own: `examples/embed.rs` shows them.
+//! while let Some(incoming) = endpoint.accept().await {
+//!     let mut connection = acceptor.accept(incoming.await?);
+//!     while let Some(requested) = connection.next_request().await {
+//!         match requested {
+//!             Requested::Session(incoming) if incoming.request().connect.path == "/native" => {
+//!                 let mut session = incoming.accept(&Response::new(200)).await?;
+//!                 while let Some(event) = session.next_event().await {
+//!                     if let Event::Data { stream, data, fin } = event {
+//!                         session.send(stream, data, fin)?;
+//!                     }
+//!                 }
+//!             }
+//!             Requested::Session(incoming) => host.serve(incoming).await,
+//!             Requested::Http(exchange) => exchange.respond(http::Response::new("hello".into())).await,
+//!             _ => {} // dropped, which rejects it
+//!         }
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Acceptor::drain`](transport::h3::Acceptor::drain) and
+//! [`Acceptor::close_sessions`](transport::h3::Acceptor::close_sessions) bring all of it to an end. Types of `quinn` 0.11,
+//! `rustls` 0.23 and `http` 1 are part of the interface.
 
 pub mod cli;
 mod close;
 pub mod config;
 pub mod guest;
-pub mod page;
+mod page;
 mod router;
 pub mod runtime;
 pub mod server;

@@ -14,20 +14,20 @@ use tokio::net::TcpListener;
 
 /// What the page needs to open a session.
 #[derive(Clone, Debug, Serialize)]
-pub struct Target {
+pub(crate) struct Target {
     /// Where sessions are served.
-    pub url: String,
+    pub(crate) url: String,
     /// The SHA-256 of the certificate, in base64.
-    pub hash: String,
+    pub(crate) hash: String,
     /// The component's name.
-    pub component: String,
+    pub(crate) component: String,
     /// The version of the host.
-    pub version: &'static str,
+    pub(crate) version: &'static str,
 }
 
 /// A page server, bound and not yet running.
 #[derive(Debug)]
-pub struct Page {
+pub(crate) struct Page {
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -38,7 +38,7 @@ impl Page {
     /// # Errors
     ///
     /// When the address cannot be bound.
-    pub async fn bind(address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| {
             format!("cannot listen on TCP {address} (another program may hold the port; --page takes another, port 0 a free one)")
         })?;
@@ -48,7 +48,7 @@ impl Page {
 
     /// The address bound.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
+    pub(crate) fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
@@ -57,7 +57,7 @@ impl Page {
     /// # Errors
     ///
     /// When the socket fails.
-    pub async fn run(self, target: Target) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, target: Target) -> anyhow::Result<()> {
         let router = Router::new()
             .route(
                 "/",

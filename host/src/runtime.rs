@@ -24,6 +24,7 @@ pub use session::{Exit, Guest, Label};
 
 /// What a handler may use.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Limits {
     /// Bytes of all memories and tables of one instance together. Default 64 MiB.
     pub memory: usize,
@@ -54,11 +55,22 @@ impl Default for Limits {
 
 /// How to make a [`Runtime`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
     /// What each handler may use.
     pub limits: Limits,
-    /// Instances that may live at once. Lowered where the machine cannot hold as many.
+    /// Instances that may live at once. Lowered where the machine cannot hold as many. Default 10 000.
     pub sessions: u32,
-    /// Where compiled code is kept between runs; `None` compiles each time.
+    /// Where compiled code is kept between runs; `None`, the default, compiles each time.
     pub cache_dir: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            sessions: 10_000,
+            cache_dir: None,
+        }
+    }
 }

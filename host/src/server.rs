@@ -1,88 +1,38 @@
 //! Binds, accepts, admits, runs one task per session, drains.
 //!
-//! This is the only place where a transport meets a runtime. Every task belongs to the future of [`Server::run`] and ends
-//! with it.
+//! This is the only place where a transport meets a runtime: [`Host`] serves sessions with components; [`Server`] is a
+//! host with sockets of its own. Every task belongs to the future of [`Server::run`] and ends with it.
 
-use std::{
-    fmt,
-    future::Future,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt, future::Future, net::SocketAddr, time::Duration};
 
-use anyhow::Context as _;
-use tokio::{
-    sync::{Semaphore, mpsc, watch},
-    task::JoinSet,
-};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     close,
     config::{Config, Tls},
-    router::{Route, Router, TENANT},
-    runtime::{self, Exit, Label, Runtime},
-    transport::{Incoming, Listener, Phase, Response, tls::Certificate},
+    runtime,
+    transport::{Exchange, Listener, Requested, tls::Certificate},
 };
 
-/// Requests that wait to be decided, over all connections.
-const INCOMING: usize = 64;
+mod host;
+
+pub use host::Host;
+
+/// Requests that wait to be looked at, over all connections.
+const REQUESTED: usize = 64;
+/// How long a peer may take for the answer to a request that asks for no session.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server, bound and not yet running.
 pub struct Server {
     listener: Listener,
-    incoming: mpsc::Receiver<Incoming>,
-    phase: watch::Sender<Phase>,
-    inner: Arc<Inner>,
-    config: Config,
-    address: SocketAddr,
+    host: Host,
+    drain: Duration,
+    /// How long sessions may take to end that have been closed.
+    last: Duration,
     hash: [u8; 32],
-}
-
-struct Inner {
-    router: Router,
-    runtime: Runtime,
-    permits: Arc<Semaphore>,
-    sessions: u32,
-    next_session: AtomicU64,
-}
-
-/// A look at a running server.
-#[derive(Clone)]
-pub struct Handle {
-    inner: Arc<Inner>,
-}
-
-impl Handle {
-    /// Sessions that live, or are being decided.
-    #[must_use]
-    pub fn sessions(&self) -> usize {
-        (self.inner.sessions as usize).saturating_sub(self.inner.permits.available_permits())
-    }
-
-    /// Instances of components that live.
-    #[must_use]
-    pub fn instances(&self) -> usize {
-        self.inner.runtime.instances()
-    }
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle")
-            .field("sessions", &self.sessions())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("address", &self.address)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Server {
@@ -96,53 +46,34 @@ impl Server {
             Tls::Development => Certificate::development()?,
             Tls::Files { certificate, key } => Certificate::from_files(certificate, key)?,
         };
-        let runtime = Runtime::new(runtime::Options {
-            limits: config.runtime.clone(),
-            sessions: config.sessions,
-            cache_dir: config.cache_dir.clone(),
-        })?;
-        let mut routes = Vec::new();
-        for route in &config.routes {
-            let (runtime, file) = (runtime.clone(), route.component.clone());
-            // Compiling takes a while; what else the program does goes on.
-            let component = tokio::task::spawn_blocking(move || runtime.load(&file)).await??;
-            routes.push(Route {
-                name: route.name.as_str().into(),
-                path: route.path.clone(),
-                component,
-                origins: route.origins.clone(),
-            });
-        }
-        let (sender, incoming) = mpsc::channel(INCOMING);
-        let (phase, phases) = watch::channel(Phase::Open);
-        let shutdown = close::SHUTTING_DOWN;
         let tls = certificate.server_config()?;
-        let listener = Listener::bind(config.listen, tls, config.transport.clone(), sender, phases, shutdown)
-            .with_context(|| {
-                format!("cannot listen on UDP {} (another program may hold the port; --listen takes another, port 0 a free one)", config.listen)
-            })?;
-        let sessions = runtime.sessions();
+        // Closing sessions are bounded by their own timeout; the rest is for a callback that does not return.
+        let last = config.transport.close_timeout + config.runtime.callback_deadline;
+        let options = runtime::Options {
+            limits: config.runtime,
+            sessions: config.sessions,
+            cache_dir: config.cache_dir,
+        };
+        let host = Host::load(config.routes, options).await?;
         Ok(Self {
-            address: listener.local_addr()?,
-            listener,
-            incoming,
-            phase,
-            inner: Arc::new(Inner {
-                router: Router::new(routes),
-                runtime,
-                permits: Arc::new(Semaphore::new(sessions as usize)),
-                sessions,
-                next_session: AtomicU64::new(1),
-            }),
-            config,
+            listener: Listener::bind(&config.listen, tls, config.transport)?,
+            host,
+            drain: config.drain,
+            last,
             hash: certificate.hash(),
         })
     }
 
-    /// The address bound.
+    /// The first of the addresses bound.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.local_addrs()[0]
+    }
+
+    /// The addresses bound, in the order of [`Config::listen`]; there is one at least.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        self.listener.local_addrs()
     }
 
     /// The SHA-256 of the certificate, for `serverCertificateHashes`.
@@ -151,12 +82,10 @@ impl Server {
         self.hash
     }
 
-    /// A look at the server while it runs.
+    /// What serves the sessions, for a look at it while the server runs.
     #[must_use]
-    pub fn handle(&self) -> Handle {
-        Handle {
-            inner: self.inner.clone(),
-        }
+    pub fn host(&self) -> Host {
+        self.host.clone()
     }
 
     /// Serves until `shutdown` ends; then asks all sessions to end, gives them [`Config::drain`], and closes what is left.
@@ -164,44 +93,93 @@ impl Server {
     /// # Cancel safety
     ///
     /// Dropping the future ends everything at once, and the peers are told nothing but the end of their connections.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
-        let closer = self.listener.closer();
-        let mut listener = JoinSet::new();
-        listener.spawn(self.listener.run());
-        let mut sessions = JoinSet::new();
-        let mut shutdown = std::pin::pin!(shutdown);
-        loop {
-            tokio::select! {
-                () = &mut shutdown => break,
-                Some(incoming) = self.incoming.recv() => {
-                    sessions.spawn(self.inner.clone().serve(incoming));
-                }
-                Some(ended) = sessions.join_next() => report(ended),
-            }
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let (sender, requests) = mpsc::channel(REQUESTED);
+        let mut listening = JoinSet::new();
+        listening.spawn(self.listener.clone().run(sender));
+        let mut work = Work {
+            host: self.host,
+            requests,
+            sessions: JoinSet::new(),
+            answers: JoinSet::new(),
+        };
+        tokio::select! {
+            () = shutdown => {}
+            () = work.serve() => {}
         }
-        tracing::info!(sessions = sessions.len(), drain = ?self.config.drain, "draining");
-        self.phase.send_replace(Phase::Draining);
-        if tokio::time::timeout(self.config.drain, all_ended(&mut sessions))
-            .await
-            .is_err()
-        {
+        tracing::info!(sessions = work.sessions.len(), drain = ?self.drain, "draining");
+        self.listener.drain();
+        let drained = tokio::time::timeout(self.drain, work.drain()).await;
+        if drained.is_err() {
             tracing::info!(
-                sessions = sessions.len(),
+                sessions = work.sessions.len(),
                 "closing the sessions that are left"
             );
-            self.phase.send_replace(Phase::Closing);
-            // Closing sessions are bounded by their own timeout; this bounds a callback that does not return.
-            let last = self.config.transport.close_timeout + self.config.runtime.callback_deadline;
-            _ = tokio::time::timeout(last, all_ended(&mut sessions)).await;
+            let (code, reason) = close::SHUTTING_DOWN;
+            self.listener.close_sessions(code, reason);
+            _ = tokio::time::timeout(self.last, work.drain()).await;
         }
-        drop(sessions);
-        closer.close().await;
+        drop(work);
+        self.listener.close().await;
     }
 }
 
-async fn all_ended(sessions: &mut JoinSet<()>) {
-    while let Some(ended) = sessions.join_next().await {
-        report(ended);
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("addresses", &self.local_addrs())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a running server is at.
+struct Work {
+    host: Host,
+    requests: mpsc::Receiver<Requested>,
+    sessions: JoinSet<()>,
+    answers: JoinSet<()>,
+}
+
+impl Work {
+    /// Begins what is asked for, until the sockets fail.
+    async fn serve(&mut self) {
+        loop {
+            tokio::select! {
+                requested = self.requests.recv() => match requested {
+                    Some(Requested::Session(incoming)) => {
+                        let host = self.host.clone();
+                        self.sessions.spawn(async move { host.serve(incoming).await });
+                    }
+                    Some(Requested::Http(exchange)) => self.answer(exchange),
+                    None => return,
+                },
+                Some(ended) = self.sessions.join_next() => report(ended),
+                Some(_) = self.answers.join_next() => {}
+            }
+        }
+    }
+
+    /// Waits until no session lives. New ones are rejected, other requests answered.
+    async fn drain(&mut self) {
+        while !self.sessions.is_empty() {
+            tokio::select! {
+                Some(ended) = self.sessions.join_next() => report(ended),
+                Some(requested) = self.requests.recv() => {
+                    if let Requested::Http(exchange) = requested {
+                        self.answer(exchange);
+                    }
+                }
+                Some(_) = self.answers.join_next() => {}
+            }
+        }
+    }
+
+    fn answer(&mut self, exchange: Exchange) {
+        let response = answer(exchange.request());
+        self.answers.spawn(async move {
+            // A peer that does not take the answer in time goes without.
+            _ = tokio::time::timeout(ANSWER_TIMEOUT, exchange.respond(response)).await;
+        });
     }
 }
 
@@ -212,70 +190,19 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-impl Inner {
-    /// Decides on a request, and runs the session that comes of it.
-    async fn serve(self: Arc<Self>, incoming: Incoming) {
-        let request = incoming.request().clone();
-        let refuse = |status| Response {
-            status,
-            ..Response::default()
-        };
-        let route = match self.router.find(&request) {
-            Ok(route) => route,
-            Err(refused) => {
-                let (path, origin) = (&request.connect.path, &request.connect.origin);
-                tracing::debug!(peer = %request.peer, path, ?origin, ?refused, "session refused");
-                return incoming.refuse(&refuse(refused.status())).await;
-            }
-        };
-        let Ok(_permit) = self.permits.clone().try_acquire_owned() else {
-            tracing::debug!(peer = %request.peer, limit = self.sessions, "session refused: the host is full");
-            return incoming.refuse(&refuse(503)).await;
-        };
-        let session = self.next_session.fetch_add(1, Ordering::Relaxed);
-        let label = Label {
-            session,
-            tenant: TENANT.into(),
-            route: route.name.clone(),
-            path: request.connect.path.clone(),
-        };
-        let Ok(mut guest) = route.component.instantiate(label).await else {
-            return incoming.refuse(&refuse(500)).await;
-        };
-        let mut response = refuse(200);
-        if route.component.admits() {
-            response = match guest.admit(&request).await {
-                Ok(Ok(acceptance)) => acceptance,
-                Ok(Err(rejection)) => return incoming.refuse(&rejection).await,
-                Err(_) => return incoming.refuse(&refuse(500)).await,
-            };
-        }
-        if request
-            .connect
-            .fields
-            .iter()
-            .any(|(name, _)| name == "sec-webtransport-http3-draft02")
-        {
-            let field = ("sec-webtransport-http3-draft".to_owned(), "draft02".into());
-            response.fields.push(field);
-        }
-        tracing::debug!(
-            session,
-            peer = %request.peer,
-            path = request.connect.path,
-            draft = request.draft,
-            "session accepted"
-        );
-        match incoming.accept(&response).await {
-            Ok(begun) => match guest.run(begun, &request).await {
-                Exit::Returned => {}
-                exit @ (Exit::Trapped | Exit::OutOfTime | Exit::OutOfMemory | Exit::Failed) => {
-                    tracing::debug!(?exit, "session ended by its handler");
-                }
-            },
-            Err(error) => {
-                tracing::debug!(peer = %request.peer, %error, "the peer left before its session began");
-            }
-        }
-    }
+/// The answer to a request that asks for no session: a word for probes, or 404.
+fn answer(request: &http::Request<()>) -> http::Response<Bytes> {
+    let known = matches!(request.uri().path(), "/" | "/live");
+    let (status, body): (_, &'static [u8]) = match (request.method(), known) {
+        (&Method::GET, true) => (
+            StatusCode::OK,
+            b"wharf is up; sessions begin with CONNECT\n",
+        ),
+        (&Method::HEAD, true) => (StatusCode::OK, b""),
+        (&Method::GET | &Method::HEAD, false) => (StatusCode::NOT_FOUND, b""),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, b""),
+    };
+    let mut response = http::Response::new(Bytes::from_static(body));
+    *response.status_mut() = status;
+    response
 }

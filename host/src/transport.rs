@@ -7,15 +7,17 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use wharf_proto::id::StreamId;
 
 pub mod h3;
 pub mod tls;
 
-pub use h3::{Incoming, Listener, Phase, Session};
+pub(crate) use h3::Listener;
+pub use h3::{Exchange, Incoming, Requested, Session};
+pub use wharf_proto::id::{Dir, StreamId};
 
 /// What a peer, or a handler, may make a session hold.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Limits {
     /// Sessions on one connection. Default 64.
     pub sessions_per_connection: u32,
@@ -77,6 +79,7 @@ impl Default for Limits {
 
 /// The HTTP version that carries a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HttpVersion {
     /// HTTP/3, over QUIC.
     Http3,
@@ -84,6 +87,7 @@ pub enum HttpVersion {
 
 /// An extended CONNECT request, as it came.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request {
     /// What the peer asked for.
     pub connect: wharf_proto::connect::Request,
@@ -97,6 +101,7 @@ pub struct Request {
 
 /// The response that begins, or refuses, a session.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Response {
     /// The status: 200 to 299 begins the session.
     pub status: u16,
@@ -106,11 +111,23 @@ pub struct Response {
     pub protocol: Option<String>,
 }
 
+impl Response {
+    /// A response with that status and nothing more.
+    #[must_use]
+    pub fn new(status: u16) -> Self {
+        Self {
+            status,
+            ..Self::default()
+        }
+    }
+}
+
 /// What happened to a session.
 ///
 /// The events of one stream come in the order of the wire, [`Opened`](Self::Opened) first for a peer's stream and
 /// [`StreamClosed`](Self::StreamClosed) last; [`Closed`](Self::Closed) is the session's last, exactly once.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// The peer opened a stream.
     Opened(StreamId),
@@ -141,6 +158,7 @@ pub enum Event {
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Closed {
     /// The application's code, or one of the host's (`close`).
     pub code: u32,
@@ -165,6 +183,7 @@ pub enum Closer {
 
 /// Why a command did nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CommandError {
     /// No such stream, or not any more.
     UnknownStream,
@@ -209,6 +228,7 @@ impl std::error::Error for CommandError {}
 
 /// A snapshot of a session. Credits are `None` where there is no limit.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Info {
     /// Open bidirectional streams.
     pub streams_bidi: u32,

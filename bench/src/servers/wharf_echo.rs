@@ -11,13 +11,9 @@ use wharf::{
 const SESSIONS: u32 = 10_000 + 256;
 
 pub(super) async fn serve(component: &Path) -> anyhow::Result<()> {
-    let route = Route {
-        name: "echo".to_owned(),
-        path: "/".to_owned(),
-        component: component.to_owned(),
-        origins: Origins::Listed(Vec::new()),
-    };
-    let mut config = Config::new(super::loopback(), Tls::Development, vec![route]);
+    let mut route = Route::new("/", component);
+    route.origins = Origins::Any;
+    let mut config = Config::new(vec![super::loopback()], Tls::Development, vec![route]);
     config.sessions = SESSIONS;
     config.cache_dir = Some(super::cache_dir());
     let server = Server::bind(config).await?;

@@ -23,14 +23,15 @@ pub(super) struct Args {
     #[arg(value_name = "FILE.wasm | FOLDER")]
     handler: PathBuf,
 
-    /// Where sessions are served (UDP). Port 0 takes a free one.
+    /// Where sessions are served (UDP). Port 0 takes a free one. Several addresses are separated by commas.
     #[arg(
         long,
         env = "WHARF_LISTEN",
         default_value = "127.0.0.1:4433",
+        value_delimiter = ',',
         value_name = "ADDRESS"
     )]
-    listen: SocketAddr,
+    listen: Vec<SocketAddr>,
 
     /// Where the page is served (TCP). Port 0 takes a free one.
     #[arg(
@@ -67,17 +68,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         args.handler.clone()
     };
     let page = Page::bind(args.page).await?;
-    let name = component
-        .file_name()
-        .unwrap_or(component.as_os_str())
-        .to_string_lossy()
-        .into_owned();
-    let route = Route {
-        name: name.clone(),
-        path: "/".to_owned(),
-        component,
-        origins: origins(&args.allow_origin, page.local_addr()),
-    };
+    let mut route = Route::new("/", component);
+    route.origins = origins(&args.allow_origin, page.local_addr());
+    let name = route.name.clone();
     let tls = match (args.cert, args.key) {
         (Some(certificate), Some(key)) => Tls::Files { certificate, key },
         _ => Tls::Development,
@@ -85,13 +78,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let mut config = Config::new(args.listen, tls, vec![route]);
     config.cache_dir = super::cache_dir();
     let server = Server::bind(config).await?;
+    let url = |&address: &SocketAddr| format!("https://{}/", dialable(address));
+    let urls: Vec<_> = server.local_addrs().iter().map(url).collect();
     let target = Target {
-        url: format!("https://{}/", dialable(server.local_addr())),
+        url: urls[0].clone(),
         hash: STANDARD.encode(server.certificate_hash()),
         component: name,
         version: env!("CARGO_PKG_VERSION"),
     };
-    announce(&target, page.local_addr(), &args.handler);
+    announce(&target, &urls, page.local_addr(), &args.handler);
     tokio::select! {
         served = page.run(target) => served.context("the page's socket failed"),
         () = server.run(interrupt()) => Ok(()),
@@ -104,14 +99,14 @@ fn say(line: &str) {
 }
 
 /// Says where everything is, in one write: who reads the first lines only has read the rest as well.
-fn announce(target: &Target, page: SocketAddr, handler: &Path) {
+fn announce(target: &Target, urls: &[String], page: SocketAddr, handler: &Path) {
     let text = format!(
-        "wharf {version} serves {handler}\n\n  page     http://{page}/\n  session  {url}\n  hash     sha-256 {hash}\n\n\
+        "wharf {version} serves {handler}\n\n  page     http://{page}/\n  session  {urls}\n  hash     sha-256 {hash}\n\n\
          Open the page, or connect with the hash in serverCertificateHashes. Ctrl-C stops.\n",
         version = target.version,
         handler = handler.display(),
         page = dialable(page),
-        url = target.url,
+        urls = urls.join("\n  session  "),
         hash = target.hash,
     );
     let mut out = std::io::stdout().lock();

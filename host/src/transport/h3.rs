@@ -1,17 +1,15 @@
 //! WebTransport over HTTP/3: QUIC in, native sessions out.
 //!
 //! `tap` shows `h3` the part of a connection that is HTTP; `classify` sorts everything else to the session `table`;
-//! `session` is what the rest of the host holds. Nothing here opens a session by itself: each request comes out as an
-//! [`Incoming`] and waits for a decision.
+//! `session` is what the rest of the host holds. Nothing here opens a session by itself: each request comes out of its
+//! [`Connection`] as [`Requested`] and waits for a decision. The connections are anybody's: [`Acceptor`] serves those
+//! of a program's own endpoint, `listener` those of ours, by the same way.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use quinn::crypto::rustls::QuicServerConfig;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::sync::watch;
 use wharf_proto::code::HttpCode;
 
 use super::Limits;
@@ -20,10 +18,13 @@ mod classify;
 mod commands;
 mod connect;
 mod connection;
+mod drivers;
 mod filter;
 mod inbox;
+mod listener;
 mod qpack;
 mod ready;
+mod request;
 mod resets;
 mod session;
 mod settings;
@@ -32,103 +33,78 @@ mod streams;
 mod table;
 mod tap;
 
-pub use connection::{Incoming, Phase};
+pub use connection::Connection;
+pub(crate) use listener::Listener;
+pub use request::{Exchange, Incoming, Requested};
 pub use session::Session;
 
-use connection::Shared;
+use connection::{Phase, Shared};
 
 const ALPN: &[u8] = b"h3";
 
-/// A UDP socket that accepts HTTP/3 connections.
-#[derive(Debug)]
-pub struct Listener {
-    endpoint: quinn::Endpoint,
+/// Serves QUIC connections that another has accepted. Cloning it is cheap; all clones are one acceptor.
+///
+/// It starts no endpoint and accepts no connection by itself: see [`server_config`](Self::server_config) for what an
+/// endpoint of `quinn` needs, and [`accept`](Self::accept) for what to do with its connections.
+#[derive(Clone, Debug)]
+pub struct Acceptor {
     shared: Arc<Shared>,
 }
 
-impl Listener {
-    /// Binds a socket. Port 0 takes a free one. Sessions that are asked for go to `incoming`; what the host tells its
-    /// connections comes by `phase`, and `shutdown` is the close code and reason of [`Phase::Closing`].
+impl Acceptor {
+    /// An acceptor whose connections keep these limits.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                limits: Arc::new(limits),
+                phase: watch::Sender::default(),
+            }),
+        }
+    }
+
+    /// The QUIC settings that keep the limits towards peers, for TLS settings of one's own. `h3` is added to the
+    /// protocols (ALPN) of `tls` where it is not among them, and early data, which could be replayed, is taken off.
     ///
     /// # Errors
     ///
-    /// When the address cannot be bound, or `tls` lacks a cipher suite that QUIC needs.
-    pub fn bind(
-        address: SocketAddr,
+    /// When `tls` lacks a cipher suite that QUIC needs.
+    pub fn server_config(
+        &self,
         mut tls: rustls::ServerConfig,
-        limits: Limits,
-        incoming: mpsc::Sender<Incoming>,
-        phase: watch::Receiver<Phase>,
-        shutdown: (u32, &'static str),
-    ) -> anyhow::Result<Self> {
-        tls.alpn_protocols = vec![ALPN.to_vec()];
+    ) -> anyhow::Result<quinn::ServerConfig> {
+        if !tls.alpn_protocols.iter().any(|protocol| protocol == ALPN) {
+            tls.alpn_protocols.push(ALPN.to_vec());
+        }
+        tls.max_early_data_size = 0;
         let crypto = QuicServerConfig::try_from(tls).context("TLS 1.3 is needed for QUIC")?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        config.transport_config(Arc::new(connection::transport_config(&limits)));
-        let endpoint = quinn::Endpoint::server(config, address)?;
-        let shared = Shared {
-            limits: Arc::new(limits),
-            incoming,
-            phase,
-            shutdown,
-        };
-        Ok(Self {
-            endpoint,
-            shared: Arc::new(shared),
-        })
+        config.transport_config(Arc::new(connection::transport_config(&self.shared.limits)));
+        Ok(config)
     }
 
-    /// The address bound.
+    /// Serves a connection that has agreed on `h3`. All of it belongs to the [`Connection`] returned, from its first
+    /// stream on: the caller must neither open nor accept streams, nor read datagrams.
     ///
-    /// # Errors
+    /// # Panics
     ///
-    /// When the operating system does not tell.
-    pub fn local_addr(&self) -> anyhow::Result<SocketAddr> {
-        Ok(self.endpoint.local_addr()?)
-    }
-
-    /// Accepts connections until the socket is closed. Every connection's task ends with this future.
-    pub async fn run(self) {
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                connecting = self.endpoint.accept() => {
-                    let Some(connecting) = connecting else { break };
-                    let shared = self.shared.clone();
-                    connections.spawn(async move {
-                        // A failed handshake is the peer's affair.
-                        match connecting.await {
-                            Ok(conn) => connection::serve(conn, shared).await,
-                            Err(error) => tracing::debug!(%error, "handshake failed"),
-                        }
-                    });
-                }
-                Some(_) = connections.join_next() => {}
-            }
-        }
-    }
-
-    /// The socket, for [`Closer::close`] once the sessions have ended.
+    /// Outside of a tokio runtime.
     #[must_use]
-    pub fn closer(&self) -> Closer {
-        Closer {
-            endpoint: self.endpoint.clone(),
-        }
+    pub fn accept(&self, conn: quinn::Connection) -> Connection {
+        Connection::new(conn, self.shared.clone())
     }
-}
 
-/// Closes a listener's connections.
-#[derive(Debug)]
-pub struct Closer {
-    endpoint: quinn::Endpoint,
-}
+    /// Sends GOAWAY on all connections, takes no new session on any of them, and asks the sessions that live to end:
+    /// their handlers have [`Event::Draining`](super::Event::Draining). Connections that come later are told as well.
+    pub fn drain(&self) {
+        self.shared.phase.send_replace(Phase::Draining);
+    }
 
-impl Closer {
-    /// Closes what is left, and waits until the peers had time to notice.
-    pub async fn close(self) {
-        self.endpoint
-            .close(quic_code(HttpCode::H3_NO_ERROR), b"shutting down");
-        self.endpoint.wait_idle().await;
+    /// Closes the sessions that live, on all connections, by [`Closer::Host`](super::Closer::Host), and takes no new
+    /// one. The connections stay.
+    pub fn close_sessions(&self, code: u32, reason: &str) {
+        let phase = Phase::Closing(code, reason.to_owned());
+        self.shared.phase.send_replace(phase);
     }
 }
 

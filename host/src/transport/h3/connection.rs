@@ -1,33 +1,25 @@
-//! One HTTP/3 connection: its tasks, its requests, and the sessions that come of them.
+//! One HTTP/3 connection: its tasks, and the requests that come of it.
 //!
-//! Every task belongs to the future of [`serve`] and ends with it.
+//! Every task belongs to a [`Connection`] and ends with it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use anyhow::Context as _;
 use bytes::Bytes;
-use h3::server::RequestStream;
-use http::{Method, StatusCode};
+use http::Method;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
-use wharf_proto::{
-    code::{AppCodes, HttpCode},
-    connect::{Head, ProtocolForm, Refusal, encode_protocol},
-    id::SessionId,
-    session as proto,
-};
+use wharf_proto::{code::HttpCode, id::SessionId};
 
 use super::{
     classify::Sorter,
-    connect::ConnectStream,
     inbox::Notice,
     quic_code,
-    session::Session,
+    request::{Asked, Exchange, Incoming, Parts, Requested},
     settings::{Ours, PeerSettings},
     table::Table,
-    tap::{Bidi, Notes, RequestNote, Tap},
+    tap::{Notes, RequestNote, Tap},
 };
 use crate::transport::{HttpVersion, Limits, Request, Response};
 
@@ -35,31 +27,34 @@ use crate::transport::{HttpVersion, Limits, Request, Response};
 const H3_QUEUE: usize = 16;
 /// Streams besides WebTransport's that a peer may hold open, each kind: control and QPACK streams, plain requests.
 const HTTP_STREAMS: u32 = 32;
+/// Requests of one connection that wait to be taken; those beyond wait on their streams.
+const REQUESTED: usize = 16;
 
 type Http3 = h3::server::Connection<Tap, Bytes>;
-type Exchange = RequestStream<Bidi, Bytes>;
 
 /// What the host tells all of its connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Phase {
     /// New sessions are welcome.
     #[default]
     Open,
     /// No new sessions; those that live are asked to end.
     Draining,
-    /// Those that live are closed.
-    Closing,
+    /// Those that live are closed, with this code and reason.
+    Closing(u32, String),
 }
 
-/// What every connection of a listener shares.
+/// What every connection of an [`Acceptor`](super::Acceptor) shares.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) limits: Arc<Limits>,
-    /// Where sessions that are asked for go, to be accepted or refused.
-    pub(super) incoming: mpsc::Sender<Incoming>,
-    pub(super) phase: watch::Receiver<Phase>,
-    /// The close code and reason of [`Phase::Closing`].
-    pub(super) shutdown: (u32, &'static str),
+    pub(super) phase: watch::Sender<Phase>,
+}
+
+impl Shared {
+    pub(super) fn is_open(&self) -> bool {
+        *self.phase.borrow() == Phase::Open
+    }
 }
 
 /// The transport parameters that keep a peer within the limits.
@@ -82,13 +77,13 @@ pub(super) fn transport_config(limits: &Limits) -> quinn::TransportConfig {
 }
 
 /// What QUIC allows the peer over all of a connection's sessions.
-struct Allowance {
+pub(super) struct Allowance {
     receive_window: quinn::VarInt,
     streams: quinn::VarInt,
 }
 
 impl Allowance {
-    fn new(limits: &Limits, sessions: u32) -> Self {
+    pub(super) fn new(limits: &Limits, sessions: u32) -> Self {
         let bytes = u64::from(limits.session_receive_credit).saturating_mul(sessions.into());
         // A header and an idle control stream must always find room.
         let bytes = bytes.saturating_add(64 << 10);
@@ -103,21 +98,84 @@ impl Allowance {
     }
 
     /// Lets the peer use as much as that many sessions may. QUIC takes nothing back that was granted before.
-    fn apply(&self, conn: &quinn::Connection) {
+    pub(super) fn apply(&self, conn: &quinn::Connection) {
         conn.set_receive_window(self.receive_window);
         conn.set_max_concurrent_bi_streams(self.streams);
         conn.set_max_concurrent_uni_streams(self.streams);
     }
 }
 
+/// A QUIC connection that is served: its requests come out of it, and its sessions live by it.
+///
+/// Made by [`Acceptor::accept`](super::Acceptor::accept). WebTransport streams and datagrams go to their sessions by
+/// themselves, whether or not anybody asks for the next request.
+///
+/// # Drop
+///
+/// Dropping it closes the QUIC connection with H3_NO_ERROR and ends its tasks. Sessions that live then have lost their
+/// peer: [`Event::Closed`](crate::transport::Event::Closed) is their last event, not clean.
+pub struct Connection {
+    requests: mpsc::Receiver<Requested>,
+    conn: quinn::Connection,
+    table: Arc<Table>,
+    _serving: JoinSet<()>,
+}
+
+impl Connection {
+    pub(super) fn new(conn: quinn::Connection, shared: Arc<Shared>) -> Self {
+        let limits = &shared.limits;
+        let table = Arc::new(Table::new(
+            limits.early_streams,
+            limits.early_datagrams,
+            limits.setup_timeout,
+        ));
+        let (sender, requests) = mpsc::channel(REQUESTED);
+        let mut serving = JoinSet::new();
+        serving.spawn(serve(conn.clone(), shared, table.clone(), sender));
+        Self {
+            requests,
+            conn,
+            table,
+            _serving: serving,
+        }
+    }
+
+    /// The next request, as soon as its head is there; `None` once the connection is lost or closed. Requests are read
+    /// side by side: one that is slow to come holds up no other.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no request.
+    pub async fn next_request(&mut self) -> Option<Requested> {
+        self.requests.recv().await
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Does nothing to a connection that is over already, and so does the notice.
+        self.conn.close(quic_code(HttpCode::H3_NO_ERROR), b"");
+        let reason = "the host gave up the connection".to_owned();
+        self.table.notify(&Notice::Lost(0, reason));
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", &self.conn.remote_address())
+            .finish_non_exhaustive()
+    }
+}
+
 /// Serves a connection until it is lost or closed.
-pub(super) async fn serve(conn: quinn::Connection, shared: Arc<Shared>) {
+async fn serve(
+    conn: quinn::Connection,
+    shared: Arc<Shared>,
+    table: Arc<Table>,
+    requested: mpsc::Sender<Requested>,
+) {
     let limits = &shared.limits;
-    let table = Arc::new(Table::new(
-        limits.early_streams,
-        limits.early_datagrams,
-        limits.setup_timeout,
-    ));
     let notes = Arc::new(Notes::default());
     let (uni, uni_streams) = mpsc::channel(H3_QUEUE);
     let (bidi, bidi_streams) = mpsc::channel(H3_QUEUE);
@@ -143,6 +201,7 @@ pub(super) async fn serve(conn: quinn::Connection, shared: Arc<Shared>) {
         shared: shared.clone(),
         table: table.clone(),
         notes,
+        requested,
     };
     let lost = tokio::select! {
         biased; // `h3` closes a connection that was lost, and then nobody can say why
@@ -180,10 +239,11 @@ struct Requests {
     shared: Arc<Shared>,
     table: Arc<Table>,
     notes: Arc<Notes>,
+    requested: mpsc::Sender<Requested>,
 }
 
 impl Requests {
-    /// Answers requests until `h3` has no more.
+    /// Reads requests until `h3` has no more.
     async fn run(self, tap: Tap) {
         let this = Arc::new(self);
         let limits = &this.shared.limits;
@@ -200,22 +260,22 @@ impl Requests {
                 b"no room for a control stream",
             );
         };
-        // Dropping the set ends the requests that are being answered.
-        let mut answering = JoinSet::new();
-        let mut phase = this.shared.phase.clone();
+        // Dropping the set ends the requests that are being read.
+        let mut reading = JoinSet::new();
+        let mut phase = this.shared.phase.subscribe();
+        phase.mark_changed(); // a connection that comes late is told as well
         let mut goaway = this.notes.goaway.subscribe();
         loop {
             tokio::select! {
                 request = http.accept() => match request {
                     Ok(Some(request)) => {
-                        let this = this.clone();
-                        answering.spawn(async move { this.answer(request).await });
+                        reading.spawn(this.clone().read(request));
                     }
                     Ok(None) | Err(_) => break,
                 },
-                Some(_) = answering.join_next() => {}
+                Some(_) = reading.join_next() => {}
                 Ok(()) = phase.changed() => {
-                    let now = *phase.borrow_and_update();
+                    let now = phase.borrow_and_update().clone();
                     this.enter(now, &mut http).await;
                 }
                 // A peer's GOAWAY asks each session to end (WebTransport over HTTP/3, "Session Termination").
@@ -225,7 +285,7 @@ impl Requests {
                 }
             }
         }
-        while answering.join_next().await.is_some() {}
+        while reading.join_next().await.is_some() {}
         _ = this.conn.closed().await;
     }
 
@@ -241,10 +301,7 @@ impl Requests {
                 _ = http.shutdown(0).await;
                 self.table.notify(&Notice::Drain);
             }
-            Phase::Closing => {
-                let (code, reason) = self.shared.shutdown;
-                self.table.notify(&Notice::Close(code, reason.to_owned()));
-            }
+            Phase::Closing(code, reason) => self.table.notify(&Notice::Close(code, reason)),
         }
     }
 
@@ -262,91 +319,88 @@ impl Requests {
         }
     }
 
-    async fn answer(self: Arc<Self>, request: h3::server::RequestResolver<Tap, Bytes>) {
-        let timeout = self.shared.limits.setup_timeout;
+    /// Reads a request's head and passes the request on for a decision, unless the protocol has decided.
+    async fn read(self: Arc<Self>, request: h3::server::RequestResolver<Tap, Bytes>) {
         let Ok(id) = SessionId::try_from(request.frame_stream.id().into_inner()) else {
             return;
         };
-        let mut asked = Asked {
-            table: self.table.clone(),
-            id,
-            exchange: None,
-            begun: false,
-        };
-        let Ok(Ok((head, exchange))) =
-            tokio::time::timeout(timeout, request.resolve_request()).await
+        let mut asked = Asked::new(self.table.clone(), id);
+        let timeout = self.shared.limits.setup_timeout;
+        let Ok(Ok((head, stream))) = tokio::time::timeout(timeout, request.resolve_request()).await
         else {
             return;
         };
-        let mut note = self.notes.take_request(id.into());
-        let head = Parts {
-            token: note.token.take().or_else(|| {
-                let protocol = head.extensions().get::<h3::ext::Protocol>();
-                protocol.map(|protocol| protocol.as_str().to_owned())
-            }),
-            head,
-        };
-        if *head.head.method() == Method::CONNECT {
-            asked.exchange = Some(exchange);
-            self.connect(head, note, asked).await;
+        asked.read(stream);
+        let note = self.notes.take_request(id.into());
+        let requested = if *head.method() == Method::CONNECT {
+            match self.connect(head, note, asked).await {
+                Some(incoming) => Requested::Session(incoming),
+                None => return,
+            }
         } else {
-            plain(&head.head, exchange).await;
-        }
+            Requested::Http(Exchange::new(head, self.conn.remote_address(), asked))
+        };
+        // Nobody takes requests any more when the host stops; dropping one rejects it.
+        _ = self.requested.send(requested).await;
     }
 
-    /// A request for a session: checked as far as the protocol goes, then passed on for a decision.
-    async fn connect(&self, head: Parts, note: RequestNote, mut asked: Asked) {
+    /// A request for a session, checked as far as the protocol goes.
+    async fn connect(
+        &self,
+        head: http::Request<()>,
+        mut note: RequestNote,
+        mut asked: Asked,
+    ) -> Option<Incoming> {
         let peer = self.conn.remote_address();
-        let connect = match head.check() {
+        let parts = Parts::new(head, note.token.take());
+        let connect = match parts.check() {
             Ok(connect) => connect,
             Err(refusal) => {
                 tracing::debug!(%peer, %refusal, "CONNECT refused");
-                let status = refusal.status();
-                return asked
-                    .refuse(&Response {
-                        status,
-                        ..Response::default()
-                    })
-                    .await;
+                asked.refuse(&Response::new(refusal.status())).await;
+                return None;
             }
         };
         let Some(settings) = self.peer_settings().await else {
-            return asked.abort(HttpCode::H3_MISSING_SETTINGS);
+            asked.abort(HttpCode::H3_MISSING_SETTINGS);
+            return None;
         };
         let version = settings.version(&connect);
         let draft = version.as_str();
         let path = &connect.path;
         if !settings.suffice(version) || self.conn.max_datagram_size().is_none() {
             tracing::debug!(%peer, path, draft, "CONNECT refused: the client's SETTINGS lack what its draft requires");
-            return asked.abort(HttpCode::H3_MESSAGE_ERROR);
+            asked.abort(HttpCode::H3_MESSAGE_ERROR);
+            return None;
         }
         let limit = self.shared.limits.sessions_per_connection;
         let pooling = settings.pooling(version);
         let most = if pooling { limit } else { limit.min(1) };
-        if *self.shared.phase.borrow() != Phase::Open {
+        if !self.shared.is_open() {
             tracing::debug!(%peer, path, draft, "CONNECT refused: the server is draining");
-            return asked.abort(HttpCode::H3_REQUEST_REJECTED);
+            asked.abort(HttpCode::H3_REQUEST_REJECTED);
+            return None;
         }
-        if !self.table.decide(asked.id, most) {
+        if !self.table.decide(asked.id(), most) {
             tracing::debug!(%peer, path, draft, most, pooling, "CONNECT refused: too many sessions on the connection");
-            return asked.abort(HttpCode::H3_REQUEST_REJECTED);
+            asked.abort(HttpCode::H3_REQUEST_REJECTED);
+            return None;
         }
-        let incoming = Incoming {
-            request: Request {
-                connect,
-                peer,
-                http: HttpVersion::Http3,
-                draft,
-            },
+        let request = Request {
+            connect,
+            peer,
+            http: HttpVersion::Http3,
+            draft,
+        };
+        Some(Incoming {
+            request,
             note,
             flow_control: settings.flow_control(),
             codes: version.codes(),
             conn: self.conn.clone(),
-            limits: self.shared.limits.clone(),
+            shared: self.shared.clone(),
             asked,
-        };
-        // The receiver is gone when the host stops; dropping what was asked refuses it.
-        _ = self.shared.incoming.send(incoming).await;
+        })
     }
 
     /// The peer's SETTINGS, waited for: no request for a session is processed before them (WebTransport over HTTP/3,
@@ -357,181 +411,4 @@ impl Requests {
         let wait = tokio::time::timeout(timeout, settings.wait_for(Option::is_some));
         wait.await.ok()?.ok()?.clone()
     }
-}
-
-/// A request for a session and its place in the session table. Dropping it undecided rejects the request.
-struct Asked {
-    table: Arc<Table>,
-    id: SessionId,
-    /// `None` before the request is read, and after it was decided.
-    exchange: Option<Exchange>,
-    /// Whether a session came of it, which keeps its place.
-    begun: bool,
-}
-
-impl Asked {
-    async fn refuse(&mut self, response: &Response) {
-        let Some(mut exchange) = self.exchange.take() else {
-            return;
-        };
-        let Ok(head) = http_response(response, ProtocolForm::default()) else {
-            return abort(exchange, HttpCode::H3_INTERNAL_ERROR);
-        };
-        // A peer that is gone needs no answer.
-        if exchange.send_response(head).await.is_ok() {
-            _ = exchange.finish().await;
-        }
-        exchange.stop_sending(h3::error::Code::H3_NO_ERROR);
-    }
-
-    fn abort(&mut self, code: HttpCode) {
-        if let Some(exchange) = self.exchange.take() {
-            abort(exchange, code);
-        }
-    }
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        if !self.begun {
-            self.abort(HttpCode::H3_REQUEST_REJECTED);
-            self.table.end(self.id);
-        }
-    }
-}
-
-fn abort(mut exchange: Exchange, code: HttpCode) {
-    let code = h3::error::Code::from(code.into_inner());
-    exchange.stop_stream(code);
-    exchange.stop_sending(code);
-}
-
-/// A request's head with its true `:protocol`.
-struct Parts {
-    head: http::Request<()>,
-    token: Option<String>,
-}
-
-impl Parts {
-    fn check(&self) -> Result<wharf_proto::connect::Request, Refusal> {
-        let uri = self.head.uri();
-        let fields = self.head.headers().iter();
-        Head {
-            method: self.head.method().as_str(),
-            scheme: uri.scheme_str(),
-            authority: uri.authority().map(http::uri::Authority::as_str),
-            path: uri.path_and_query().map(http::uri::PathAndQuery::as_str),
-            protocol: self.token.as_deref(),
-            fields: fields
-                .map(|(name, value)| (name.as_str(), value.as_bytes()))
-                .collect(),
-        }
-        .check()
-    }
-}
-
-/// A session that is asked for. Dropping it rejects it.
-pub struct Incoming {
-    request: Request,
-    note: RequestNote,
-    flow_control: Option<proto::Limits>,
-    codes: AppCodes,
-    conn: quinn::Connection,
-    limits: Arc<Limits>,
-    asked: Asked,
-}
-
-impl Incoming {
-    /// What is asked for.
-    pub fn request(&self) -> &Request {
-        &self.request
-    }
-
-    /// Begins the session with a 2xx response.
-    ///
-    /// # Errors
-    ///
-    /// When the peer is gone, or a field of the response cannot be sent.
-    pub async fn accept(mut self, response: &Response) -> anyhow::Result<Session> {
-        let head = http_response(response, self.request.connect.protocol_form)?;
-        let mut exchange = self
-            .asked
-            .exchange
-            .take()
-            .context("the request was decided before")?;
-        exchange.send_response(head).await?;
-        self.asked.begun = true;
-        let limits = &self.limits;
-        let core = proto::Session::new(proto::Config {
-            local: proto::Limits {
-                data: limits.session_receive_credit.into(),
-                streams_bidi: limits.streams_per_kind.into(),
-                streams_uni: limits.streams_per_kind.into(),
-            },
-            peer: self.flow_control,
-            datagram_bytes_max: usize::from(u16::MAX),
-        });
-        Allowance::new(limits, self.asked.table.count()).apply(&self.conn);
-        Ok(Session::new(
-            self.asked.id,
-            self.conn,
-            self.limits,
-            self.codes,
-            core,
-            ConnectStream::new(exchange, self.note),
-            self.asked.table.clone(),
-        ))
-    }
-
-    /// Refuses the session with a status from 300 on.
-    pub async fn refuse(mut self, response: &Response) {
-        self.asked.refuse(response).await;
-    }
-}
-
-impl fmt::Debug for Incoming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming")
-            .field("request", &self.request)
-            .finish_non_exhaustive()
-    }
-}
-
-fn http_response(response: &Response, form: ProtocolForm) -> anyhow::Result<http::Response<()>> {
-    let mut head = http::Response::builder().status(response.status);
-    for (name, value) in &response.fields {
-        head = head.header(name, &value[..]);
-    }
-    if let Some(protocol) = &response.protocol {
-        let value = encode_protocol(protocol, form).context("the protocol cannot be written")?;
-        head = head.header("wt-protocol", value);
-    }
-    Ok(head.body(())?)
-}
-
-/// Answers a request that asks for no session: a word for probes, or 404.
-async fn plain(head: &http::Request<()>, mut exchange: Exchange) {
-    const TIMEOUT: Duration = Duration::from_secs(5);
-    let known = matches!(head.uri().path(), "/" | "/live");
-    let (status, body): (_, &'static [u8]) = match (head.method(), known) {
-        (&Method::GET, true) => (
-            StatusCode::OK,
-            b"wharf is up; sessions begin with CONNECT\n",
-        ),
-        (&Method::HEAD, true) => (StatusCode::OK, b""),
-        (&Method::GET | &Method::HEAD, false) => (StatusCode::NOT_FOUND, b""),
-        _ => (StatusCode::METHOD_NOT_ALLOWED, b""),
-    };
-    let answer = async {
-        let mut response = http::Response::new(());
-        *response.status_mut() = status;
-        exchange.send_response(response).await?;
-        if !body.is_empty() {
-            exchange.send_data(Bytes::from_static(body)).await?;
-        }
-        exchange.stop_sending(h3::error::Code::H3_NO_ERROR);
-        exchange.finish().await
-    };
-    // A peer that does not take the answer in time goes without.
-    _ = tokio::time::timeout(TIMEOUT, answer).await;
 }

@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -41,8 +41,13 @@ type SendingDatagram = Pin<Box<dyn Future<Output = Result<(), quinn::SendDatagra
 
 /// A session over HTTP/3, accepted.
 ///
-/// Driven by [`poll_event`](Self::poll_event) until [`Event::Closed`], then by
-/// [`finish_closing`](Self::finish_closing). Dropping it earlier aborts the session.
+/// Driven by [`next_event`](Self::next_event) until it has no more; or by [`poll_event`](Self::poll_event) until
+/// [`Event::Closed`], then by [`finish_closing`](Self::finish_closing). It does nothing while nobody drives it. What may
+/// be asked of it in between acts at once or says why not.
+///
+/// # Drop
+///
+/// Dropping it earlier aborts the session: the peer sees its CONNECT stream reset, and its streams.
 pub struct Session {
     pub(super) id: SessionId,
     pub(super) conn: quinn::Connection,
@@ -168,7 +173,21 @@ impl Session {
 
     /// The next event. The credit of the bytes in the last [`Event::Data`] goes back to the peer with this call.
     ///
-    /// After [`Event::Closed`] there is none, for ever.
+    /// After [`Event::Closed`] it tells the peer what is left to tell, waits for that as
+    /// [`finish_closing`](Self::finish_closing) does, and returns `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no event.
+    pub async fn next_event(&mut self) -> Option<Event> {
+        if self.over {
+            self.tell_end().await;
+            return None;
+        }
+        Some(poll_fn(|cx| self.poll_event(cx)).await)
+    }
+
+    /// [`next_event`](Self::next_event) for who polls by hand. After [`Event::Closed`] there is none, for ever.
     pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if self.lent > 0 {
             self.core.consumed(std::mem::take(&mut self.lent));
@@ -176,7 +195,7 @@ impl Session {
         loop {
             self.take_core_events();
             self.transmit();
-            if let Some(event) = self.next_event() {
+            if let Some(event) = self.pop_event() {
                 return Poll::Ready(event);
             }
             if self.over {
@@ -202,8 +221,12 @@ impl Session {
     /// Tells the peer what is left to tell, and waits until it has ended the CONNECT stream too, at most
     /// [`Limits::close_timeout`].
     pub async fn finish_closing(mut self) {
+        self.tell_end().await;
+    }
+
+    async fn tell_end(&mut self) {
         let timeout = self.limits.close_timeout;
-        let finish = std::future::poll_fn(|cx| self.poll_finish(cx));
+        let finish = poll_fn(|cx| self.poll_finish(cx));
         // A peer that does not end its side in time is left behind.
         _ = tokio::time::timeout(timeout, finish).await;
     }
@@ -237,7 +260,7 @@ impl Session {
         self.datagrams_part.token.arm();
     }
 
-    fn next_event(&mut self) -> Option<Event> {
+    fn pop_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
         match &event {
             Event::StreamClosed(id) => {

@@ -1,0 +1,154 @@
+//! Serves sessions with the components of its routes, whoever accepted them.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Semaphore;
+
+use crate::{
+    config,
+    router::{Route, Router, TENANT},
+    runtime::{Exit, Label, Options, Runtime},
+    transport::{Incoming, Response},
+};
+
+/// Components, loaded, and what serves sessions with them. Cloning it is cheap; all clones are one host.
+///
+/// A [`Server`](super::Server) has one. A program that accepts connections by itself makes its own and gives it the
+/// sessions that it wants served.
+#[derive(Clone)]
+pub struct Host {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    router: Router,
+    runtime: Runtime,
+    permits: Arc<Semaphore>,
+    sessions: u32,
+    next_session: AtomicU64,
+}
+
+impl Host {
+    /// Loads the components of all routes, and reserves memory for [`Options::sessions`] instances, or fewer where the
+    /// machine holds fewer. Compiling a component may take seconds.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the file, what is wrong with it and the remedy.
+    pub async fn load(routes: Vec<config::Route>, options: Options) -> anyhow::Result<Self> {
+        let runtime = Runtime::new(options)?;
+        let mut loaded = Vec::new();
+        for config::Route {
+            name,
+            path,
+            component: file,
+            origins,
+        } in routes
+        {
+            let runtime = runtime.clone();
+            // Compiling takes a while; what else the program does goes on.
+            let component = tokio::task::spawn_blocking(move || runtime.load(&file)).await??;
+            loaded.push(Route {
+                name: name.into(),
+                path,
+                component,
+                origins,
+            });
+        }
+        let sessions = runtime.sessions();
+        Ok(Self {
+            inner: Arc::new(Inner {
+                router: Router::new(loaded),
+                runtime,
+                permits: Arc::new(Semaphore::new(sessions as usize)),
+                sessions,
+                next_session: AtomicU64::new(1),
+            }),
+        })
+    }
+
+    /// Sessions that live, or are being decided.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        (self.inner.sessions as usize).saturating_sub(self.inner.permits.available_permits())
+    }
+
+    /// Instances of components that live.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.inner.runtime.instances()
+    }
+
+    /// Decides on a request, and serves the session that comes of it to its end: finds the route for the request's
+    /// whole path, checks the origin, asks the component where it decides itself, and runs it in an instance of its own.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future rejects the request, or aborts the session: the peer sees its CONNECT stream reset.
+    pub async fn serve(&self, incoming: Incoming) {
+        let inner = &*self.inner;
+        let request = incoming.request().clone();
+        let route = match inner.router.find(&request) {
+            Ok(route) => route,
+            Err(refused) => {
+                let (path, origin) = (&request.connect.path, &request.connect.origin);
+                tracing::debug!(peer = %request.peer, path, ?origin, ?refused, "session refused");
+                return incoming.refuse(&Response::new(refused.status())).await;
+            }
+        };
+        let Ok(_permit) = inner.permits.clone().try_acquire_owned() else {
+            tracing::debug!(peer = %request.peer, limit = inner.sessions, "session refused: the host is full");
+            return incoming.refuse(&Response::new(503)).await;
+        };
+        let session = inner.next_session.fetch_add(1, Ordering::Relaxed);
+        let label = Label {
+            session,
+            tenant: TENANT.into(),
+            route: route.name.clone(),
+            path: request.connect.path.clone(),
+        };
+        let Ok(mut guest) = route.component.instantiate(label).await else {
+            return incoming.refuse(&Response::new(500)).await;
+        };
+        let mut response = Response::new(200);
+        if route.component.admits() {
+            response = match guest.admit(&request).await {
+                Ok(Ok(acceptance)) => acceptance,
+                Ok(Err(rejection)) => return incoming.refuse(&rejection).await,
+                Err(_) => return incoming.refuse(&Response::new(500)).await,
+            };
+        }
+        tracing::debug!(
+            session,
+            peer = %request.peer,
+            path = request.connect.path,
+            draft = request.draft,
+            "session accepted"
+        );
+        match incoming.accept(&response).await {
+            Ok(begun) => match guest.run(begun, &request).await {
+                Exit::Returned => {}
+                exit @ (Exit::Trapped | Exit::OutOfTime | Exit::OutOfMemory | Exit::Failed) => {
+                    tracing::debug!(?exit, "session ended by its handler");
+                }
+            },
+            Err(error) => {
+                tracing::debug!(peer = %request.peer, %error, "no session began");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("sessions", &self.sessions())
+            .finish_non_exhaustive()
+    }
+}

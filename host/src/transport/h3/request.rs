@@ -1,0 +1,342 @@
+//! What the peer of a connection asks for, and the decision on it: a session, or an ordinary answer.
+
+use std::{fmt, net::SocketAddr, ops::RangeInclusive, sync::Arc};
+
+use anyhow::Context as _;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use http::HeaderValue;
+use wharf_proto::{
+    code::{AppCodes, HttpCode},
+    connect::{Head, ProtocolForm, Refusal, encode_protocol},
+    id::SessionId,
+    session as proto,
+};
+
+use super::{
+    connect::ConnectStream,
+    connection::{Allowance, Shared},
+    session::Session,
+    table::Table,
+    tap::{Bidi, RequestNote},
+};
+use crate::transport::{Request, Response};
+
+/// How a peer of draft 02 says so.
+const DRAFT_02: &str = "sec-webtransport-http3-draft02";
+/// How it is answered.
+const DRAFT: &str = "sec-webtransport-http3-draft";
+/// The statuses that begin a session.
+const ACCEPTING: RangeInclusive<u16> = 200..=299;
+/// The statuses that refuse one.
+const REFUSING: RangeInclusive<u16> = 300..=599;
+
+type RequestStream = h3::server::RequestStream<Bidi, Bytes>;
+
+/// A request whose head is there. Dropping it rejects it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Requested {
+    /// An extended CONNECT that asks for a session.
+    Session(Incoming),
+    /// Any other request.
+    Http(Exchange),
+}
+
+/// A request's stream and its place in the session table. Dropping it undecided rejects the request.
+pub(super) struct Asked {
+    table: Arc<Table>,
+    id: SessionId,
+    /// `None` before the request is read, and after it was decided.
+    stream: Option<RequestStream>,
+    /// Whether a session came of it, which keeps its place.
+    begun: bool,
+}
+
+impl Asked {
+    pub(super) fn new(table: Arc<Table>, id: SessionId) -> Self {
+        Self {
+            table,
+            id,
+            stream: None,
+            begun: false,
+        }
+    }
+
+    pub(super) fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The head has been read off the stream.
+    pub(super) fn read(&mut self, stream: RequestStream) {
+        self.stream = Some(stream);
+    }
+
+    pub(super) async fn refuse(&mut self, response: &Response) {
+        match http_response(response, REFUSING, ProtocolForm::default()) {
+            Ok(head) => self.respond(head.map(|()| Bytes::new())).await,
+            Err(error) => {
+                tracing::debug!(%error, "no such refusal can be sent");
+                self.abort(HttpCode::H3_INTERNAL_ERROR);
+            }
+        }
+    }
+
+    async fn respond(&mut self, response: http::Response<Bytes>) {
+        let Some(mut stream) = self.stream.take() else {
+            return;
+        };
+        let (head, body) = response.into_parts();
+        let head = http::Response::from_parts(head, ());
+        let answer = async {
+            stream.send_response(head).await?;
+            if !body.is_empty() {
+                stream.send_data(body).await?;
+            }
+            stream.finish().await
+        };
+        // A peer that is gone needs no answer.
+        _ = answer.await;
+        stream.stop_sending(h3::error::Code::H3_NO_ERROR);
+    }
+
+    pub(super) fn abort(&mut self, code: HttpCode) {
+        if let Some(mut stream) = self.stream.take() {
+            let code = h3::error::Code::from(code.into_inner());
+            stream.stop_stream(code);
+            stream.stop_sending(code);
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if !self.begun {
+            self.abort(HttpCode::H3_REQUEST_REJECTED);
+            self.table.end(self.id);
+        }
+    }
+}
+
+/// A request's head with its true `:protocol`.
+pub(super) struct Parts {
+    head: http::Request<()>,
+    token: Option<String>,
+}
+
+impl Parts {
+    /// `token` is what the tap has kept from `h3`.
+    pub(super) fn new(head: http::Request<()>, token: Option<String>) -> Self {
+        let shown = || {
+            let protocol = head.extensions().get::<h3::ext::Protocol>();
+            protocol.map(|protocol| protocol.as_str().to_owned())
+        };
+        Self {
+            token: token.or_else(shown),
+            head,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<wharf_proto::connect::Request, Refusal> {
+        let uri = self.head.uri();
+        let fields = self.head.headers().iter();
+        Head {
+            method: self.head.method().as_str(),
+            scheme: uri.scheme_str(),
+            authority: uri.authority().map(http::uri::Authority::as_str),
+            path: uri.path_and_query().map(http::uri::PathAndQuery::as_str),
+            protocol: self.token.as_deref(),
+            fields: fields
+                .map(|(name, value)| (name.as_str(), value.as_bytes()))
+                .collect(),
+        }
+        .check()
+    }
+}
+
+/// A session that is asked for, and waits for a decision: [`accept`](Self::accept) or [`refuse`](Self::refuse).
+///
+/// # Drop
+///
+/// Dropping it rejects the request with H3_REQUEST_REJECTED.
+pub struct Incoming {
+    pub(super) request: Request,
+    pub(super) note: RequestNote,
+    pub(super) flow_control: Option<proto::Limits>,
+    pub(super) codes: AppCodes,
+    pub(super) conn: quinn::Connection,
+    pub(super) shared: Arc<Shared>,
+    pub(super) asked: Asked,
+}
+
+impl Incoming {
+    /// What is asked for.
+    #[must_use]
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Begins the session with a response of status 200 to 299.
+    ///
+    /// # Errors
+    ///
+    /// When the host drains, the peer is gone, or the response cannot be sent: its status is another, a field is
+    /// malformed, or its protocol was not offered. The request is then rejected.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future rejects the request, or resets its stream where the response was on its way.
+    pub async fn accept(mut self, response: &Response) -> anyhow::Result<Session> {
+        let connect = &self.request.connect;
+        let mut head = http_response(response, ACCEPTING, connect.protocol_form)?;
+        if let Some(protocol) = &response.protocol {
+            anyhow::ensure!(
+                connect.offered_protocols.contains(protocol),
+                "the protocol {protocol:?} was not offered"
+            );
+        }
+        if connect.fields.iter().any(|(name, _)| name == DRAFT_02) {
+            let value = HeaderValue::from_static("draft02");
+            head.headers_mut().insert(DRAFT, value);
+        }
+        anyhow::ensure!(self.shared.is_open(), "the host is draining");
+        let mut stream = self
+            .asked
+            .stream
+            .take()
+            .context("the request was decided before")?;
+        stream.send_response(head).await?;
+        self.asked.begun = true;
+        let limits = &self.shared.limits;
+        let core = proto::Session::new(proto::Config {
+            local: proto::Limits {
+                data: limits.session_receive_credit.into(),
+                streams_bidi: limits.streams_per_kind.into(),
+                streams_uni: limits.streams_per_kind.into(),
+            },
+            peer: self.flow_control,
+            datagram_bytes_max: usize::from(u16::MAX),
+        });
+        Allowance::new(limits, self.asked.table.count()).apply(&self.conn);
+        Ok(Session::new(
+            self.asked.id,
+            self.conn,
+            limits.clone(),
+            self.codes,
+            core,
+            ConnectStream::new(stream, self.note),
+            self.asked.table.clone(),
+        ))
+    }
+
+    /// Refuses the session with a status from 300 to 599, and waits until the peer's QUIC has taken the response.
+    pub async fn refuse(mut self, response: &Response) {
+        self.asked.refuse(response).await;
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("request", &self.request)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An ordinary request of HTTP, and the response that is due to it.
+///
+/// # Drop
+///
+/// Dropping it rejects the request with H3_REQUEST_REJECTED.
+pub struct Exchange {
+    request: http::Request<()>,
+    peer: SocketAddr,
+    asked: Asked,
+}
+
+impl Exchange {
+    pub(super) fn new(request: http::Request<()>, peer: SocketAddr, asked: Asked) -> Self {
+        Self {
+            request,
+            peer,
+            asked,
+        }
+    }
+
+    /// The request's head.
+    #[must_use]
+    pub fn request(&self) -> &http::Request<()> {
+        &self.request
+    }
+
+    /// The peer's address.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Reads what is left of the request's body, at most `bytes_max`. Who does not call it has the peer stopped from
+    /// sending one by [`respond`](Self::respond).
+    ///
+    /// # Errors
+    ///
+    /// When the body is longer, or the peer gave up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses what it has read of the body; the exchange can still be responded to.
+    pub async fn body(&mut self, bytes_max: usize) -> anyhow::Result<Bytes> {
+        let stream = self.asked.stream.as_mut();
+        let stream = stream.context("the request was decided before")?;
+        let mut body = BytesMut::new();
+        while let Some(data) = stream.recv_data().await? {
+            anyhow::ensure!(
+                data.remaining() <= bytes_max - body.len(),
+                "the body is longer than {bytes_max} bytes"
+            );
+            body.put(data);
+        }
+        Ok(body.freeze())
+    }
+
+    /// Sends the whole response, and waits until the peer's QUIC has taken it; a peer that is gone goes without. The
+    /// caller says how long that may take, by a timeout.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future resets the stream, so that a response cut short does not look whole.
+    pub async fn respond(mut self, response: http::Response<Bytes>) {
+        self.asked.respond(response).await;
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange")
+            .field("request", &self.request)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+fn http_response(
+    response: &Response,
+    statuses: RangeInclusive<u16>,
+    form: ProtocolForm,
+) -> anyhow::Result<http::Response<()>> {
+    anyhow::ensure!(
+        statuses.contains(&response.status),
+        "the status is {}, not {} to {}",
+        response.status,
+        statuses.start(),
+        statuses.end()
+    );
+    let mut head = http::Response::builder().status(response.status);
+    for (name, value) in &response.fields {
+        head = head.header(name, &value[..]);
+    }
+    if let Some(protocol) = &response.protocol {
+        let value = encode_protocol(protocol, form).context("the protocol cannot be written")?;
+        head = head.header("wt-protocol", value);
+    }
+    Ok(head.body(())?)
+}
