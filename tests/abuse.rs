@@ -1,10 +1,9 @@
 //! Peers that send what no honest client sends: each costs a little memory and its own connection.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-
 use crate::{
     binary::Wharf,
     harness::{TestServer, root, within},
+    random::Random,
     raw::{NEWEST, Raw, connect_fields, field_section, frame, put},
 };
 
@@ -172,15 +171,11 @@ async fn greased_frames_streams_settings_and_capsules_are_passed_over() {
     raw.expect_echo(session.id, b"passed over").await;
 }
 
-/// Bytes that no grammar made. What fails is told with its seed, which `WHARF_SEED` gives back.
+/// Bytes that no grammar made.
 #[tokio::test(flavor = "multi_thread")]
 async fn random_bytes_on_every_kind_of_stream_cost_their_connection_at_most() {
     let server = TestServer::start().await;
-    let seed = match std::env::var("WHARF_SEED") {
-        Ok(seed) => seed.parse().expect("WHARF_SEED is a number"),
-        Err(_) => RandomState::new().build_hasher().finish() | 1,
-    };
-    let mut random = Random(seed);
+    let mut random = Random::told();
     let honest = Raw::connect(&server).await;
     let session = honest.session("/plain").await;
     for round in 0..60 {
@@ -188,8 +183,8 @@ async fn random_bytes_on_every_kind_of_stream_cost_their_connection_at_most() {
         let mut target = raw.session("/plain").await;
         // Any of these may fail because the server has had enough.
         for _ in 0..6 {
-            let bytes = random.bytes();
-            match random.next() % 5 {
+            let bytes = beginnings(&mut random);
+            match random.below(5) {
                 0 => _ = target.send.write_all(&frame(0, &bytes)).await,
                 1 => _ = target.send.write_all(&bytes).await,
                 2 => _ = raw.conn.send_datagram(bytes.into()),
@@ -206,30 +201,22 @@ async fn random_bytes_on_every_kind_of_stream_cost_their_connection_at_most() {
             }
         }
         let echo = honest.expect_echo(session.id, b"others go on");
-        within(&format!("round {round} of WHARF_SEED={seed}"), echo).await;
+        within(&format!("round {round}"), echo).await;
     }
     drop((honest, session));
-    within(&format!("WHARF_SEED={seed}"), server.no_instances()).await;
+    within("all of it to end", server.no_instances()).await;
 }
 
-/// Xorshift: enough for bytes that mean nothing.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    /// Few bytes, and often such as begin a frame, a stream or a capsule.
-    fn bytes(&mut self) -> Vec<u8> {
-        const BEGINNINGS: [&[u8]; 6] =
-            [b"", b"\x00", b"\x01", b"\x40\x54", b"\x40\x41", b"\x68\x43"];
-        let beginning = BEGINNINGS[self.next() as usize % BEGINNINGS.len()];
-        let more = (0..self.next() % 40).map(|_| self.next().to_le_bytes()[0]);
-        let more: Vec<_> = more.collect();
-        [beginning, &more].concat()
-    }
+/// Few bytes, and often such as begin a frame, a stream or a capsule.
+fn beginnings(random: &mut Random) -> Vec<u8> {
+    let beginning: &[u8] = match random.below(6) {
+        0 => b"",
+        1 => b"\x00",
+        2 => b"\x01",
+        3 => b"\x40\x54",
+        4 => b"\x40\x41",
+        _ => b"\x68\x43",
+    };
+    let more = usize::try_from(random.below(40)).unwrap();
+    [beginning, &random.bytes(more)].concat()
 }

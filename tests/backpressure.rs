@@ -156,7 +156,7 @@ async fn a_stream_that_is_given_up_gives_its_room_back() {
     let server = TestServer::with(|config| {
         config.transport.stream_send_buffer = PIECE;
         config.transport.session_send_buffer = PIECE;
-        config.transport.stream_receive_credit = 4 * PIECE as u32;
+        config.transport.stream_receive_credit = 256 << 10;
     })
     .await;
     let mut config = client_config();

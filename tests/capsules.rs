@@ -72,7 +72,7 @@ impl Capsules {
     pub(crate) async fn capsule(&mut self) -> Capsule {
         match self.next().await {
             Said::Capsule(capsule) => capsule,
-            end => panic!("no capsule came, but {end:?}"),
+            end @ (Said::Fin | Said::Reset(_)) => panic!("no capsule came, but {end:?}"),
         }
     }
 
@@ -82,7 +82,7 @@ impl Capsules {
             match self.next().await {
                 Said::Reset(code) => return code,
                 Said::Capsule(Capsule::MaxData(_) | Capsule::MaxStreams(..)) => {}
-                other => panic!("no reset came, but {other:?}"),
+                other @ (Said::Capsule(_) | Said::Fin) => panic!("no reset came, but {other:?}"),
             }
         }
     }

@@ -14,7 +14,7 @@ use wharf::{
 };
 
 use crate::{
-    harness::{Log, TestServer, guest, path, within},
+    harness::{Log, TestServer, eventually, guest, path, within},
     raw::{NEWEST, Raw},
     relay::Relay,
 };
@@ -214,10 +214,17 @@ async fn a_server_that_stopped_has_freed_its_port_and_its_peers_know() {
     let server = TestServer::start().await;
     let address = server.address;
     let raw = Raw::connect(&server).await;
-    raw.server_settings().await; // its handshake is over too
+    // The handshake is over at both ends: before that QUIC tells no code of HTTP/3.
+    raw.expect_echo(raw.session("/plain").await.id, b"there")
+        .await;
+    server.no_instances().await;
     within("the server to stop", server.stop()).await;
     assert_eq!(raw.closed_with().await, 0x100, "H3_NO_ERROR");
-    std::net::UdpSocket::bind(address).unwrap();
+    // QUIC's own task drops the socket when it next runs.
+    eventually("the port to be free", || {
+        std::net::UdpSocket::bind(address).is_ok()
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
