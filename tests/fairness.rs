@@ -15,8 +15,6 @@ use crate::{
 };
 
 const MIB: usize = 1 << 20;
-/// What QUIC holds of a connection until the peer has acknowledged it.
-const CONNECTION_SEND_WINDOW: usize = 16 * MIB;
 /// Of each stream, QUIC holds the piece whose end has not been acknowledged: as much as is read at once.
 const PIECE: usize = 64 << 10;
 /// What the allocator keeps, instances grow by, and QUIC needs to remember what is where.
@@ -120,7 +118,8 @@ async fn pour_in_vain(wharf: &Wharf, pouring: &Pouring, other: &mut PingPong) ->
 fn session_max(streams: usize) -> usize {
     let limits = Limits::default();
     let buffers = limits.session_receive_credit as usize + limits.session_send_buffer;
-    buffers + CONNECTION_SEND_WINDOW + streams * PIECE + SLACK
+    let window = usize::try_from(limits.connection_send_window).unwrap();
+    buffers + window + streams * PIECE + SLACK
 }
 
 /// A program that has served a session, and so allocated what it allocates once.

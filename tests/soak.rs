@@ -20,8 +20,10 @@ use tokio::{
 
 use crate::{
     binary::Wharf,
-    harness::{TestServer, root},
+    harness::{TestServer, root, within},
+    pouring::GENEROUS,
     random::Random,
+    raw::{Raw, read_rest},
     relay::{Relay, Weather},
 };
 use visitor::{Tally, Visitor};
@@ -156,6 +158,40 @@ async fn visit(
     sum
 }
 
+/// Has as many instances at once as the soak never has, each with more memory than the pool keeps of an instance that is
+/// gone. From then on the pool is as large as it gets, and what the program grows by is something else.
+async fn fill_pool(server: SocketAddr) {
+    const CONNECTIONS: usize = 16;
+    const SESSIONS: usize = 50;
+    let bytes = vec![7; 512 << 10];
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let raw = Raw::connect_to(server, GENEROUS).await;
+        let mut sessions = Vec::new();
+        for _ in 0..SESSIONS {
+            let session = raw.session("/").await;
+            // Collected by the handler, and sent back when it is whole.
+            let mut send = raw.open_uni(session.id).await;
+            within("a stream to be taken", send.write_all(&bytes))
+                .await
+                .unwrap();
+            send.finish().unwrap();
+            sessions.push(session);
+        }
+        let mut answers = 0;
+        while answers < SESSIONS {
+            let mut recv = within("an answer", raw.conn.accept_uni()).await.unwrap();
+            let mut kind = [0];
+            recv.read_exact(&mut kind).await.unwrap();
+            if kind == [0x40] {
+                within("all of it", read_rest(&mut recv)).await.unwrap();
+                answers += 1;
+            }
+        }
+        connections.push((raw, sessions));
+    }
+}
+
 #[expect(clippy::print_stderr, reason = "figures for who runs it")]
 fn tell(what: &str, figures: impl std::fmt::Debug) {
     eprintln!("{what}: {figures:#?}");
@@ -190,6 +226,7 @@ async fn two_hundred_clients_for_ten_minutes_leave_nothing_behind() {
     let (here, there) = (apart.server.address, program.address());
 
     // What the program allocates once, and for its greatest number of sessions, is allocated.
+    fill_pool(there).await;
     let warm_up = Duration::from_secs(seconds / 10);
     visit(there, "/", CLIENTS, PAUSE, warm_up, &mut random).await;
     let resting = async || {
