@@ -420,6 +420,7 @@ impl quic::BidiStream<Bytes> for Bidi {
 
 /// The connection.
 pub(super) struct Tap {
+    quic: quinn::Connection,
     conn: h3_quinn::Connection,
     /// Goes out on the first stream that `h3` opens.
     settings: Option<Bytes>,
@@ -435,6 +436,7 @@ impl Tap {
         bidi: mpsc::Receiver<Bidi>,
     ) -> Self {
         Self {
+            quic: conn.clone(),
             conn: h3_quinn::Connection::new(conn),
             settings: Some(settings),
             uni,
@@ -465,6 +467,10 @@ impl quic::OpenStreams<Bytes> for Tap {
     }
 
     fn close(&mut self, code: h3::error::Code, reason: &[u8]) {
+        // h3 also closes what is lost; quinn would forget why, and the sessions are to be told.
+        if self.quic.close_reason().is_some() {
+            return;
+        }
         <h3_quinn::Connection as quic::OpenStreams<Bytes>>::close(&mut self.conn, code, reason);
     }
 }
