@@ -72,6 +72,8 @@ impl Apart {
                 config.sessions = 2000;
                 config.transport.idle_timeout = idle_timeout;
                 config.transport.keep_alive = idle_timeout / 5;
+                // A header may be lost several times over.
+                config.transport.setup_timeout = Duration::from_secs(60);
             }))
             .await
             .unwrap();
