@@ -97,4 +97,7 @@ async fn the_page_works_in_firefox() {
     firefox.open(&wharf.page).await.unwrap();
     assert_eq!(firefox.evaluate(IN_FIREFOX).await.unwrap(), "page 7 bye");
     wharf.logs("datagram 4 session").await;
+    // Firefox closes its QUIC connection right behind the capsule, which then was not always sent: seen by quinn's count
+    // of the STREAM frames that came. The end reaches the handler in any case, the code in most.
+    wharf.logs("wharf::guest: closed ").await;
 }
