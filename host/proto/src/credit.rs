@@ -79,6 +79,12 @@ impl SendCredit {
         }
     }
 
+    /// Whether [`poll_blocked`](Self::poll_blocked) has something to say.
+    #[must_use]
+    pub fn has_blocked(&self) -> bool {
+        self.blocked == Blocked::Untold
+    }
+
     /// The limit to tell the peer that it holds us up, once per limit.
     pub fn poll_blocked(&mut self) -> Option<u64> {
         if self.blocked != Blocked::Untold {
@@ -120,6 +126,12 @@ impl ReceiveCredit {
         self.limit.saturating_sub(self.received)
     }
 
+    /// How much came in all.
+    #[must_use]
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
     /// How much came and is not consumed.
     #[must_use]
     pub const fn outstanding(&self) -> u64 {
@@ -152,15 +164,23 @@ impl ReceiveCredit {
     /// The new limit to tell the peer, once at least half of the window was consumed since the last. Each is greater
     /// than the one before.
     pub fn poll_update(&mut self) -> Option<u64> {
+        let limit = self.update()?;
+        self.limit = limit;
+        Some(limit)
+    }
+
+    /// Whether [`poll_update`](Self::poll_update) has something to say.
+    #[must_use]
+    pub fn has_update(&self) -> bool {
+        self.update().is_some()
+    }
+
+    fn update(&self) -> Option<u64> {
         let gone = self.consumed.saturating_add(self.forgiven);
         let limit = gone.saturating_add(self.window).min(self.max);
         let gain = limit.saturating_sub(self.limit);
         let worthwhile = self.window.div_ceil(2).max(1);
-        if gain >= worthwhile || (gain > 0 && limit == self.max) {
-            self.limit = limit;
-            return Some(limit);
-        }
-        None
+        (gain >= worthwhile || (gain > 0 && limit == self.max)).then_some(limit)
     }
 }
 

@@ -18,6 +18,17 @@ pub enum Side {
     Server,
 }
 
+impl Side {
+    /// The other end.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// The directions in which a stream carries data.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Dir {
@@ -32,6 +43,21 @@ pub enum Dir {
 pub struct StreamId(VarInt);
 
 impl StreamId {
+    /// The id of the stream with that many before it; `None` if there cannot be so many.
+    #[must_use]
+    pub fn new(initiator: Side, dir: Dir, index: u64) -> Option<Self> {
+        let initiator = u64::from(initiator == Side::Server);
+        let dir = u64::from(dir == Dir::Uni) << 1;
+        let id = index.checked_mul(4)? | dir | initiator;
+        Self::try_from(id).ok()
+    }
+
+    /// The same stream, were it the other side's.
+    #[must_use]
+    pub const fn swapped(self) -> Self {
+        Self(VarInt::saturating(self.0.into_inner() ^ 0b01))
+    }
+
     /// The side that opened the stream.
     #[must_use]
     pub const fn initiator(self) -> Side {

@@ -11,7 +11,10 @@
 //! | [`connect`] | Turns the fields of an extended CONNECT request into a request, or a status to refuse with. |
 //! | [`capsule`] | Capsules to and from bytes, incrementally; unknown types are skipped. |
 //! | [`credit`] | The only arithmetic on limits: what was granted, what was used, when to grant more. |
+//! | [`buffer`] | Bytes of one stream that wait: to be sent, or to be given out. |
+//! | [`contract`] | What an application is told of its session, and why a command of its did nothing. |
 //! | [`session`] | The life of a session: open, draining, closed; session-level limits; events. |
+//! | [`mux`] | A session of the capsule flavour: streams, credit and datagrams in capsules on one byte stream. |
 //!
 //! Rules are cited by section title where they are kept. The texts are:
 //!
@@ -31,10 +34,13 @@
     reason = "ids, codes and credits keep the names they have in the drafts and in quinn"
 )]
 
+pub mod buffer;
 pub mod capsule;
 pub mod code;
 pub mod connect;
+pub mod contract;
 pub mod credit;
 pub mod id;
+pub mod mux;
 pub mod session;
 pub mod varint;

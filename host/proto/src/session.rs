@@ -1,8 +1,8 @@
 //! The life of a session: open, draining, closed; session-level limits; events.
 //!
-//! This is the native flavour over HTTP/3: every stream is a stream of QUIC's, and the capsules on the CONNECT stream
-//! carry only limits, drain and close. The session counts streams and bytes and never sees them; who holds them ends
-//! them with [`HttpCode::WT_SESSION_GONE`] when the session is over.
+//! In the native flavour, over HTTP/3, every stream is a stream of QUIC's, and the capsules on the CONNECT stream carry
+//! only limits, drain and close. The session counts streams and bytes and never sees them; who holds them ends them with
+//! [`HttpCode::WT_SESSION_GONE`] when the session is over. In the capsule flavour that holder is [`mux`](crate::mux).
 //!
 //! # States
 //!
@@ -26,6 +26,9 @@
 //!
 //! `drain` without streams is followed by `end` of the last at once, and its DRAIN is not sent. What is counted on
 //! streams (`open`, `accept`, `received`, ...) changes no state, unless the peer passes a limit: that is `fail`.
+//!
+//! In the capsule flavour, `fail` and a malformed capsule transmit CLOSE, FIN instead of an abort: HTTP/2 has no codes
+//! that could tell what was wrong.
 
 use std::{collections::VecDeque, mem};
 
@@ -33,7 +36,7 @@ use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::{
-    capsule::{Capsule, Decoder, cut_reason},
+    capsule::{Capsule, Decoder, FinOrder, cut_reason},
     code::{CLOSE_PROTOCOL_VIOLATION, HttpCode, Violation},
     id::Dir,
 };
@@ -65,9 +68,20 @@ impl Limits {
     }
 }
 
+/// How a session's streams travel.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// As streams of QUIC.
+    Native,
+    /// In capsules, of which these end a stream.
+    Capsule(FinOrder),
+}
+
 /// What a session must know at its beginning.
 #[derive(Copy, Clone, Debug)]
 pub struct Config {
+    /// How its streams travel.
+    pub flavour: Flavour,
     /// What we grant, and keep granting as it is used up. Without effect unless `peer` is given.
     pub local: Limits,
     /// What the peer grants, if flow control is enabled: if neither side's limits are all zero (WT-H3, "Negotiating the
@@ -158,6 +172,7 @@ pub enum OpenError {
 /// so that a peer that does not read makes nothing grow. Once the session is over, commands have no effect.
 #[derive(Debug)]
 pub struct Session {
+    flavour: Flavour,
     state: State,
     ending: Ending,
     /// WT_DRAIN_SESSION is to be sent.
@@ -187,30 +202,54 @@ impl Session {
     /// A session that was accepted just now.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        let datagram_bytes_max = config.datagram_bytes_max;
         Self {
+            flavour: config.flavour,
             state: State::Open,
             ending: Ending::Nothing,
             drain: false,
             flow: config.peer.map(|peer| Flow::new(config.local, peer)),
             streams: 0,
-            decoder: Decoder::new(config.datagram_bytes_max),
+            decoder: match config.flavour {
+                Flavour::Native => Decoder::new(datagram_bytes_max),
+                Flavour::Capsule(order) => Decoder::with_streams(datagram_bytes_max, order),
+            },
             events: VecDeque::new(),
         }
     }
 
     /// Takes bytes of the CONNECT stream, in pieces of any size. The work, and the events, are bounded by their number.
     pub fn receive(&mut self, bytes: Bytes) {
+        self.push(bytes);
+        while self.poll_capsule().is_some() {
+            // WT-H3, "Data Limits": prohibited, since QUIC has limits for each stream.
+            self.fail(Violation {
+                code: HttpCode::WT_FLOW_CONTROL_ERROR,
+                reason: "capsule for the limit of a stream",
+            });
+        }
+    }
+
+    /// Takes bytes as [`receive`](Self::receive) does, for who polls the capsules.
+    pub(crate) fn push(&mut self, bytes: Bytes) {
         if self.state == State::PeerClosed && !bytes.is_empty() {
             self.refuse_bytes_after_close();
         }
-        if self.is_closed() {
-            return;
+        if !self.is_closed() {
+            self.decoder.push(bytes);
         }
-        self.decoder.push(bytes);
+    }
+
+    /// Takes the capsules that concern the session as a whole, up to the next one that does not.
+    pub(crate) fn poll_capsule(&mut self) -> Option<Capsule> {
         while !self.is_closed() {
             let taken = match self.decoder.poll() {
-                Ok(Some(capsule)) => self.take(capsule),
-                Ok(None) => return,
+                Ok(Some(capsule)) => match self.take(capsule) {
+                    Ok(None) => Ok(()),
+                    Ok(Some(other)) => return Some(other),
+                    Err(violation) => Err(violation),
+                },
+                Ok(None) => return None,
                 Err(violation) => Err(violation),
             };
             if let Err(violation) = taken {
@@ -220,6 +259,7 @@ impl Session {
         if self.state == State::PeerClosed && self.decoder.buffered() > 0 {
             self.refuse_bytes_after_close();
         }
+        None
     }
 
     /// Takes the end of the CONNECT stream. Without a capsule that closes, it means code 0 and no reason.
@@ -372,12 +412,19 @@ impl Session {
         );
     }
 
-    /// Ends the session because the peer broke a rule. It is closed with [`CLOSE_PROTOCOL_VIOLATION`] here, and aborted
-    /// with the violation's code on the wire.
+    /// Ends the session because the peer broke a rule. It is closed with [`CLOSE_PROTOCOL_VIOLATION`] here; on the wire it
+    /// is aborted with the violation's code, or closed like here in the capsule flavour.
     pub fn fail(&mut self, violation: Violation) {
+        let ending = match self.flavour {
+            Flavour::Native => Ending::Abort(violation.code),
+            Flavour::Capsule(_) => Ending::Close {
+                code: CLOSE_PROTOCOL_VIOLATION,
+                reason: violation.reason.to_owned(),
+            },
+        };
         self.conclude(
             State::Closed,
-            Ending::Abort(violation.code),
+            ending,
             Closed {
                 code: CLOSE_PROTOCOL_VIOLATION,
                 reason: violation.reason.to_owned(),
@@ -390,6 +437,16 @@ impl Session {
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Whether there is something to transmit.
+    #[must_use]
+    pub fn has_transmit(&self) -> bool {
+        match self.ending {
+            Ending::Nothing if self.is_closed() => false,
+            Ending::Nothing => self.drain || self.flow.as_ref().is_some_and(Flow::has_news),
+            Ending::Close { .. } | Ending::Fin | Ending::Abort(_) => true,
+        }
     }
 
     /// The next thing to do to the CONNECT stream.
@@ -467,9 +524,12 @@ impl Session {
         self.flow.as_ref().map(Flow::receive_credit)
     }
 
-    fn take(&mut self, capsule: Capsule) -> Result<(), Violation> {
+    /// Takes a capsule that concerns the whole session, and gives back any other.
+    fn take(&mut self, capsule: Capsule) -> Result<Option<Capsule>, Violation> {
         match capsule {
-            Capsule::Datagram(datagram) => self.take_datagram(datagram),
+            Capsule::Datagram(datagram) if self.flavour == Flavour::Native => {
+                self.take_datagram(datagram);
+            }
             Capsule::Close { code, reason } => self.conclude(
                 State::PeerClosed,
                 Ending::Fin,
@@ -482,30 +542,31 @@ impl Session {
             ),
             Capsule::Drain => self.take_drain(),
             Capsule::MaxData(limit) => {
+                let lenient = self.flavour != Flavour::Native;
                 if let Some(flow) = &mut self.flow
-                    && flow.raise_data(limit)?
+                    && flow.raise_data(limit, lenient)?
                 {
                     self.events.push_back(Event::DataCredit);
                 }
             }
             Capsule::MaxStreams(dir, limit) => {
+                let lenient = self.flavour != Flavour::Native;
                 if let Some(flow) = &mut self.flow
-                    && flow.raise_streams(dir, limit)?
+                    && flow.raise_streams(dir, limit, lenient)?
                 {
                     self.events.push_back(Event::StreamCredit(dir));
                 }
             }
             // More is granted as it is used up, whether or not the peer says that it waits.
             Capsule::DataBlocked(_) | Capsule::StreamsBlocked(..) => {}
-            // WT-H3, "Data Limits": prohibited, since QUIC has limits for each stream.
-            Capsule::MaxStreamData { .. } | Capsule::StreamDataBlocked { .. } => {
-                return Err(Violation {
-                    code: HttpCode::WT_FLOW_CONTROL_ERROR,
-                    reason: "capsule for the limit of a stream",
-                });
-            }
+            Capsule::Datagram(_)
+            | Capsule::MaxStreamData { .. }
+            | Capsule::StreamDataBlocked { .. }
+            | Capsule::Stream { .. }
+            | Capsule::ResetStream { .. }
+            | Capsule::StopSending { .. } => return Ok(Some(capsule)),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn take_datagram(&mut self, datagram: Bytes) {

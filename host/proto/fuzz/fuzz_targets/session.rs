@@ -63,6 +63,7 @@ impl Run {
     fn new(local: Limits, peer: Limits, flow_control: bool) -> Self {
         let session = |local, peer| {
             Session::new(Config {
+                flavour: wharf_proto::session::Flavour::Native,
                 local,
                 peer: flow_control.then_some(peer),
                 datagram_bytes_max: 64,

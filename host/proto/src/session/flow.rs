@@ -6,7 +6,7 @@ use super::Limits;
 use crate::{
     capsule::{Capsule, STREAMS_MAX},
     code::{HttpCode, Violation},
-    credit::{Exceeded, ReceiveCredit, SendCredit},
+    credit::{Exceeded, NotIncreased, ReceiveCredit, SendCredit},
     id::Dir,
     varint::VarInt,
 };
@@ -81,15 +81,27 @@ impl Flow {
     }
 
     /// Takes WT_MAX_DATA, and says whether nothing had been left to send.
-    pub(super) fn raise_data(&mut self, limit: VarInt) -> Result<bool, Violation> {
-        let raised = self.send.raise(limit.into_inner());
+    /// Where `lenient`, the same limit again is no fault (WT-H2, "WT_MAX_DATA Capsule").
+    pub(super) fn raise_data(&mut self, limit: VarInt, lenient: bool) -> Result<bool, Violation> {
+        let raised = raise(&mut self.send, limit, lenient);
         raised.map_err(|_| violation("data limit that does not increase"))
     }
 
-    /// Takes WT_MAX_STREAMS, and says whether nothing had been left to open.
-    pub(super) fn raise_streams(&mut self, dir: Dir, limit: VarInt) -> Result<bool, Violation> {
-        let raised = self.open.get_mut(dir).raise(limit.into_inner());
+    /// Takes WT_MAX_STREAMS, and says whether nothing had been left to open. `lenient` as above.
+    pub(super) fn raise_streams(
+        &mut self,
+        dir: Dir,
+        limit: VarInt,
+        lenient: bool,
+    ) -> Result<bool, Violation> {
+        let raised = raise(self.open.get_mut(dir), limit, lenient);
         raised.map_err(|_| violation("stream limit that does not increase"))
+    }
+
+    /// Whether there is something that the peer does not know yet.
+    pub(super) fn has_news(&self) -> bool {
+        let of = |dir| self.accept.get(dir).has_update() || self.open.get(dir).has_blocked();
+        self.receive.has_update() || self.send.has_blocked() || of(Dir::Bi) || of(Dir::Uni)
     }
 
     /// Appends what the peer does not know yet: limits that were raised, and limits that hold us up.
@@ -152,6 +164,13 @@ impl<T> ByDir<T> {
             Dir::Uni => &mut self.uni,
         }
     }
+}
+
+fn raise(credit: &mut SendCredit, limit: VarInt, lenient: bool) -> Result<bool, NotIncreased> {
+    if lenient && limit.into_inner() == credit.limit() {
+        return Ok(false);
+    }
+    credit.raise(limit.into_inner())
 }
 
 const fn violation(reason: &'static str) -> Violation {

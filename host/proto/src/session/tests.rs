@@ -16,6 +16,7 @@ fn session() -> Session {
     Session::new(Config {
         local: LIMITS,
         peer: Some(LIMITS),
+        flavour: Flavour::Native,
         datagram_bytes_max: 100,
     })
 }
@@ -24,6 +25,7 @@ fn session_without_flow_control() -> Session {
     Session::new(Config {
         local: LIMITS,
         peer: None,
+        flavour: Flavour::Native,
         datagram_bytes_max: 100,
     })
 }

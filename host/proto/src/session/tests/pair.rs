@@ -63,6 +63,7 @@ impl Pair {
     fn new(limits: [Limits; 2]) -> Self {
         let end = |local: Limits, peer: Limits| End {
             session: Session::new(Config {
+                flavour: Flavour::Native,
                 local,
                 peer: Some(peer),
                 datagram_bytes_max: 0,
