@@ -4,16 +4,27 @@
 //! between two events. Commands never wait: each acts at once or says why it did not. Nothing here names an HTTP
 //! version's machinery, and outside this module nobody knows which HTTP version a session uses.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
+use wharf_proto::{buffer::SendLimits, mux};
 
+mod exporter;
+pub mod h2;
 pub mod h3;
+mod head;
+mod listener;
+mod phase;
+mod session;
 pub mod tls;
 
-pub(crate) use h3::Listener;
-pub use h3::{Exchange, Incoming, Requested, Session};
-pub use wharf_proto::id::{Dir, StreamId};
+pub(crate) use listener::Listener;
+pub use session::{Exchange, Incoming, Session};
+pub use wharf_proto::{
+    capsule::FinOrder,
+    contract::{Closed, Closer, CommandError, Event, Info},
+    id::{Dir, StreamId},
+};
 
 /// What a peer, or a handler, may make a session hold.
 #[derive(Clone, Debug)]
@@ -28,7 +39,8 @@ pub struct Limits {
     pub session_receive_credit: u32,
     /// Bytes that a peer may send ahead of the handler on one stream. Default 16 MiB, so that one stream suffices.
     pub stream_receive_credit: u32,
-    /// Bytes that QUIC holds until the peer has acknowledged them, per connection. Default 16 MiB, as above.
+    /// Bytes that QUIC holds until the peer has acknowledged them, per connection. Default 16 MiB, as above. Over HTTP/2
+    /// that is the kernel's to hold.
     pub connection_send_window: u64,
     /// Bytes taken from the handler that the transport has not accepted yet, per stream. Default 256 KiB.
     pub stream_send_buffer: usize,
@@ -38,6 +50,11 @@ pub struct Limits {
     pub datagrams_in: usize,
     /// Datagrams that wait for the transport, per session; the oldest is dropped beyond. Default 256.
     pub datagrams_out: usize,
+    /// What small DATA frames of HTTP/2 may cost in memory until their sessions have taken them, in bytes, per connection; a
+    /// peer that goes beyond loses its connection. Default 16 MiB: some 60 000 frames at once.
+    pub data_frame_budget: usize,
+    /// HTTP/2 connections at once; those beyond wait until one is over. Default 10 000.
+    pub http2_connections: usize,
     /// Streams that arrived before their session, per connection; the next is refused. Default 16.
     pub early_streams: usize,
     /// Datagrams that arrived before their session, per connection; the oldest is dropped beyond. Default 16.
@@ -66,6 +83,8 @@ impl Default for Limits {
             session_send_buffer: 4 << 20,
             datagrams_in: 256,
             datagrams_out: 256,
+            data_frame_budget: 16 << 20,
+            http2_connections: 10_000,
             early_streams: 16,
             early_datagrams: 16,
             field_section: 16 << 10,
@@ -77,12 +96,46 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    pub(crate) const fn send_limits(&self) -> SendLimits {
+        SendLimits {
+            stream: self.stream_send_buffer,
+            session: self.session_send_buffer,
+        }
+    }
+
+    /// For a session of the capsule flavour.
+    pub(crate) const fn mux(&self) -> mux::Limits {
+        mux::Limits {
+            send: self.send_limits(),
+            streams_per_kind: self.streams_per_kind,
+            datagrams_in: self.datagrams_in,
+            datagrams_out: self.datagrams_out,
+            datagram_bytes: DATAGRAM_MAX,
+        }
+    }
+}
+
+/// The longest datagram over HTTP/2, where no path limits it.
+const DATAGRAM_MAX: usize = u16::MAX as usize;
+
+/// Deviations from the drafts that are borne with, where a peer is known for them. Over HTTP/2 only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quirks {
+    /// The client numbers its streams as if it were the server: `@fails-components/webtransport` does.
+    pub swapped_stream_ids: bool,
+    /// Which type of WT_STREAM ends a stream.
+    pub fin_order: FinOrder,
+}
+
 /// The HTTP version that carries a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HttpVersion {
     /// HTTP/3, over QUIC.
     Http3,
+    /// HTTP/2, over TLS and TCP.
+    Http2,
 }
 
 /// An extended CONNECT request, as it came.
@@ -122,146 +175,14 @@ impl Response {
     }
 }
 
-/// What happened to a session.
-///
-/// The events of one stream come in the order of the wire, [`Opened`](Self::Opened) first for a peer's stream and
-/// [`StreamClosed`](Self::StreamClosed) last; [`Closed`](Self::Closed) is the session's last, exactly once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A request whose head is there. Dropping it rejects it.
+#[derive(Debug)]
 #[non_exhaustive]
-pub enum Event {
-    /// The peer opened a stream.
-    Opened(StreamId),
-    /// Bytes came in on a stream. Asking for the next event gives their credit back to the peer.
-    Data {
-        /// The stream.
-        stream: StreamId,
-        /// The bytes; empty only where `fin` is set.
-        data: Bytes,
-        /// Whether these are the last.
-        fin: bool,
-    },
-    /// The peer gave up sending, with a code where it is an application's.
-    Reset(StreamId, Option<u32>),
-    /// The peer gave up reading, with a code where it is an application's; the sending direction has been reset.
-    Stopped(StreamId, Option<u32>),
-    /// A stream that refused bytes has room again.
-    Writable(StreamId),
-    /// Both directions of a stream are over.
-    StreamClosed(StreamId),
-    /// A datagram came in.
-    Datagram(Bytes),
-    /// The peer, or the host, asks that the session be brought to its end.
-    Draining,
-    /// The session is over.
-    Closed(Closed),
-}
-
-/// How a session ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Closed {
-    /// The application's code, or one of the host's (`close`).
-    pub code: u32,
-    /// The reason, at most 1024 bytes.
-    pub reason: String,
-    /// Who ended it.
-    pub by: Closer,
-    /// Whether both ends know.
-    pub clean: bool,
-}
-
-/// Who ended a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closer {
-    /// The handler.
-    Local,
-    /// The peer, or the loss of the connection to it.
-    Peer,
-    /// The host.
-    Host,
-}
-
-/// Why a command did nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum CommandError {
-    /// No such stream, or not any more.
-    UnknownStream,
-    /// The stream has no such direction.
-    WrongDirection,
-    /// The direction ended with FIN.
-    Finished,
-    /// The direction was reset or stopped.
-    Reset,
-    /// The send buffer has no room; [`Event::Writable`] follows.
-    WouldBlock,
-    /// Neither peer nor host allows another stream now.
-    StreamLimit,
-    /// The session is draining by its own wish.
-    Draining,
-    /// The session is over.
-    Closed,
-    /// The datagram is larger than the path carries.
-    TooLarge,
-    /// The transport cannot do this.
-    Unsupported,
-}
-
-impl fmt::Display for CommandError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnknownStream => "unknown stream",
-            Self::WrongDirection => "the stream has no such direction",
-            Self::Finished => "the direction is finished",
-            Self::Reset => "the direction was reset",
-            Self::WouldBlock => "the send buffer is full",
-            Self::StreamLimit => "no further stream is allowed",
-            Self::Draining => "the session is draining",
-            Self::Closed => "the session is over",
-            Self::TooLarge => "the datagram is too large",
-            Self::Unsupported => "the transport cannot do this",
-        })
-    }
-}
-
-impl std::error::Error for CommandError {}
-
-/// A snapshot of a session. Credits are `None` where there is no limit.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Info {
-    /// Open bidirectional streams.
-    pub streams_bidi: u32,
-    /// Open unidirectional streams.
-    pub streams_uni: u32,
-    /// Bidirectional streams that may still be opened from here.
-    pub open_credit_bidi: Option<u64>,
-    /// Unidirectional streams that may still be opened from here.
-    pub open_credit_uni: Option<u64>,
-    /// Bytes that may still be sent.
-    pub send_credit: Option<u64>,
-    /// Bytes that the peer may still send.
-    pub receive_credit: Option<u64>,
-    /// Bytes taken and not yet accepted by the transport.
-    pub send_buffered: u64,
-    /// Stream bytes handed to the transport.
-    pub bytes_sent: u64,
-    /// Stream bytes given out as events.
-    pub bytes_received: u64,
-    /// Datagrams handed to the transport.
-    pub datagrams_sent: u64,
-    /// Datagrams given out as events.
-    pub datagrams_received: u64,
-    /// Datagrams dropped on the way out.
-    pub datagrams_dropped_out: u64,
-    /// Datagrams dropped on the way in.
-    pub datagrams_dropped_in: u64,
-    /// The round-trip time.
-    pub rtt: Option<Duration>,
-    /// The largest datagram, in bytes of payload.
-    pub max_datagram_size: u32,
-    /// Whether datagrams always arrive.
-    pub datagrams_reliable: bool,
+pub enum Requested {
+    /// An extended CONNECT that asks for a session.
+    Session(Incoming),
+    /// Any other request.
+    Http(Exchange),
 }
 
 #[cfg(test)]

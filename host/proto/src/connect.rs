@@ -6,7 +6,9 @@
 use std::str::FromStr;
 
 use bytes::Bytes;
-use sfv::{BareItem, Item, ItemSerializer, List, ListEntry, Parser, StringRef, TokenRef};
+use sfv::{
+    BareItem, Dictionary, Item, ItemSerializer, List, ListEntry, Parser, StringRef, TokenRef,
+};
 use thiserror::Error;
 
 /// A request for a session that keeps the rules.
@@ -214,6 +216,50 @@ impl Refusal {
             Self::UnknownProtocol => 501,
             Self::Malformed(_) => 400,
         }
+    }
+}
+
+/// What a client grants beyond its SETTINGS over HTTP/2, by the `webtransport-init` field of its request (WT-H2, "Flow
+/// Control Header"). "Local" and "remote" are as the client sees it.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Init {
+    /// Bytes on each unidirectional stream of the server.
+    pub uni: u64,
+    /// Bytes on each bidirectional stream of the client.
+    pub bidi_local: u64,
+    /// Bytes on each bidirectional stream of the server.
+    pub bidi_remote: u64,
+}
+
+impl Init {
+    /// The name of the field.
+    pub const FIELD: &str = "webtransport-init";
+
+    /// What the fields of a request say; nothing is granted where they do not.
+    ///
+    /// # Errors
+    ///
+    /// If the field is no Dictionary, or what it grants is no Integer from 0 on.
+    pub fn of(fields: &[(String, Bytes)]) -> Result<Self, Refusal> {
+        let lines = fields.iter().filter(|(name, _)| name == Self::FIELD);
+        let lines: Vec<&[u8]> = lines.map(|(_, value)| &value[..]).collect();
+        let malformed = Refusal::Malformed("WebTransport-Init is not a dictionary of limits");
+        let dictionary = Parser::new(&lines.join(&b", "[..]))
+            .parse::<Dictionary>()
+            .map_err(|_| malformed)?;
+        let limit = |key: &str| match dictionary.get(key) {
+            None => Ok(0),
+            Some(ListEntry::Item(Item { bare_item, .. })) => bare_item
+                .as_integer()
+                .and_then(|limit| u64::try_from(i64::from(limit)).ok())
+                .ok_or(malformed),
+            Some(ListEntry::InnerList(_)) => Err(malformed),
+        };
+        Ok(Self {
+            uni: limit("u")?,
+            bidi_local: limit("bl")?,
+            bidi_remote: limit("br")?,
+        })
     }
 }
 

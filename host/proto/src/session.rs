@@ -449,6 +449,11 @@ impl Session {
         }
     }
 
+    /// Whether what comes next is no capsule.
+    pub(crate) fn ends_now(&self) -> bool {
+        matches!(self.ending, Ending::Fin | Ending::Abort(_))
+    }
+
     /// The next thing to do to the CONNECT stream.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         let mut out = BytesMut::new();

@@ -16,7 +16,7 @@ use super::{
     limits::Budget,
     timers::Timers,
 };
-use crate::transport::{Closer, CommandError, Session};
+use crate::transport::{self, Closer, CommandError, Session};
 
 /// The guest's handle of its session. There is one session in a store, so it says nothing.
 #[derive(Debug)]
@@ -82,8 +82,9 @@ impl HostSession for State {
 
     fn info(&mut self, _: Resource<Handle>) -> wasmtime::Result<SessionInfo> {
         let info = self.session.as_ref().map(Session::info).unwrap_or_default();
+        let http = self.session.as_ref().map(Session::http);
         Ok(SessionInfo {
-            http: HttpVersion::Http3,
+            http: http.map_or(HttpVersion::Http3, Into::into),
             datagrams_reliable: info.datagrams_reliable,
             streams_bidi: info.streams_bidi,
             streams_uni: info.streams_uni,
@@ -248,6 +249,15 @@ impl HostSession for State {
     fn drop(&mut self, handle: Resource<Handle>) -> wasmtime::Result<()> {
         self.table.delete(handle)?;
         Ok(())
+    }
+}
+
+impl From<transport::HttpVersion> for HttpVersion {
+    fn from(version: transport::HttpVersion) -> Self {
+        match version {
+            transport::HttpVersion::Http3 => Self::Http3,
+            transport::HttpVersion::Http2 => Self::Http2,
+        }
     }
 }
 

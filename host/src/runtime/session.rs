@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     close::{self, Close},
-    transport::{Closed, Closer, Event, HttpVersion, Request, Response, Session},
+    transport::{Closed, Closer, Event, Request, Response, Session},
 };
 
 /// What a hostcall may copy out of a guest beyond what the guest's memory may hold: lists of fields, for instance.
@@ -390,9 +390,7 @@ fn wit_request(request: &Request) -> types::Request {
             .collect(),
         offered_protocols: connect.offered_protocols.clone(),
         peer: request.peer.to_string(),
-        http: match request.http {
-            HttpVersion::Http3 => types::HttpVersion::Http3,
-        },
+        http: request.http.into(),
         role: types::Role::Server,
     }
 }

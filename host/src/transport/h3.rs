@@ -2,17 +2,16 @@
 //!
 //! `tap` shows `h3` the part of a connection that is HTTP; `classify` sorts everything else to the session `table`;
 //! `session` is what the rest of the host holds. Nothing here opens a session by itself: each request comes out of its
-//! [`Connection`] as [`Requested`] and waits for a decision. The connections are anybody's: [`Acceptor`] serves those
+//! [`Connection`] as [`Requested`](super::Requested) and waits for a decision. The connections are anybody's: [`Acceptor`] serves those
 //! of a program's own endpoint, `listener` those of ours, by the same way.
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use quinn::crypto::rustls::QuicServerConfig;
-use tokio::sync::watch;
 use wharf_proto::code::HttpCode;
 
-use super::Limits;
+use super::{Limits, phase::Shared};
 
 mod classify;
 mod commands;
@@ -34,11 +33,9 @@ mod table;
 mod tap;
 
 pub use connection::Connection;
-pub(crate) use listener::Listener;
-pub use request::{Exchange, Incoming, Requested};
+pub(crate) use listener::{Listener, bind};
+pub use request::{Exchange, Incoming};
 pub use session::Session;
-
-use connection::{Phase, Shared};
 
 const ALPN: &[u8] = b"h3";
 
@@ -56,10 +53,7 @@ impl Acceptor {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                limits: Arc::new(limits),
-                phase: watch::Sender::default(),
-            }),
+            shared: Arc::new(Shared::new(limits)),
         }
     }
 
@@ -97,14 +91,13 @@ impl Acceptor {
     /// Sends GOAWAY on all connections, takes no new session on any of them, and asks the sessions that live to end:
     /// their handlers have [`Event::Draining`](super::Event::Draining). Connections that come later are told as well.
     pub fn drain(&self) {
-        self.shared.phase.send_replace(Phase::Draining);
+        self.shared.drain();
     }
 
     /// Closes the sessions that live, on all connections, by [`Closer::Host`](super::Closer::Host), and takes no new
     /// one. The connections stay.
     pub fn close_sessions(&self, code: u32, reason: &str) {
-        let phase = Phase::Closing(code, reason.to_owned());
-        self.shared.phase.send_replace(phase);
+        self.shared.close_sessions(code, reason);
     }
 }
 

@@ -69,6 +69,15 @@ impl Chunks {
     }
 }
 
+impl From<Bytes> for Chunks {
+    fn from(bytes: Bytes) -> Self {
+        let mut chunks = Self::default();
+        chunks.push(bytes);
+        chunks.seal();
+        chunks
+    }
+}
+
 impl Buf for Chunks {
     fn remaining(&self) -> usize {
         self.len
@@ -112,9 +121,12 @@ impl Mux {
     }
 
     /// The next thing to do to the CONNECT stream, which has room for so many bytes. Little more is made: at most one
-    /// capsule too much, without data or with a datagram.
+    /// capsule too much, without data or with a datagram. Without room, only an end that needs none is given out.
     pub fn poll_transmit(&mut self, room: usize) -> Option<Transmit> {
         let mut out = Chunks::default();
+        if room == 0 && !self.core.ends_now() {
+            return None;
+        }
         match self.core.poll_transmit() {
             Some(session::Transmit::Capsules(capsules)) => out.push(capsules),
             Some(session::Transmit::Fin) => return Some(Transmit::Fin),

@@ -9,6 +9,7 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use wharf_proto::{
     code::AppCode,
+    contract::Half,
     id::{Dir, StreamId},
     session::OpenError,
     varint::VarInt,
@@ -17,19 +18,11 @@ use wharf_proto::{
 use super::{
     classify::{BIDI_WEBTRANSPORT, UNI_WEBTRANSPORT},
     session::{Session, kind},
-    stream::{Half, RecvHalf, SendHalf, Stream},
+    stream::{RecvHalf, SendHalf, Stream},
 };
-use crate::transport::{Closer, CommandError, HttpVersion, Info};
-
-/// The label of the exporter (WebTransport over HTTP/3, "Use of Keying Material Exporters").
-const EXPORTER: &[u8] = b"EXPORTER-WebTransport";
+use crate::transport::{Closer, CommandError, Info, exporter};
 
 impl Session {
-    /// The HTTP version that carries the session.
-    pub fn http(&self) -> HttpVersion {
-        HttpVersion::Http3
-    }
-
     /// Opens a stream. Its header is on its way before any data.
     ///
     /// # Errors
@@ -107,24 +100,17 @@ impl Session {
     ///
     /// [`Event::Writable`]: crate::transport::Event::Writable
     pub fn send(&mut self, stream: StreamId, data: Bytes, fin: bool) -> Result<(), CommandError> {
-        let (stream_max, session_max) = (
-            self.limits.stream_send_buffer,
-            self.limits.session_send_buffer,
-        );
-        let buffered = self.buffered;
+        let (limits, buffered) = (self.limits.send_limits(), self.buffered);
         let (slot, send) = self.sending(stream)?;
         let len = data.len();
-        let stream_fits = send.queued() == 0 || send.queued().saturating_add(len) <= stream_max;
-        let session_fits =
-            buffered == 0 || buffered.saturating_add(len.min(stream_max)) <= session_max;
-        if len > 0 && !(stream_fits && session_fits) {
-            send.refuse(len);
-            self.starving |= !session_fits;
+        if !send.buffer.fits(len, limits, buffered) {
+            send.buffer.refuse(len);
+            self.starving |= buffered.saturating_add(len.min(limits.stream)) > limits.session;
             return Err(CommandError::WouldBlock);
         }
-        send.push(data);
+        send.buffer.push(data);
         if fin {
-            send.push_fin();
+            send.buffer.push_fin();
         }
         self.buffered += len;
         self.flush(slot);
@@ -143,7 +129,9 @@ impl Session {
             .saturating_sub(self.buffered);
         let stream_max = self.limits.stream_send_buffer;
         let (_, send) = self.sending(stream)?;
-        let room = stream_max.saturating_sub(send.queued()).min(session_room);
+        let room = stream_max
+            .saturating_sub(send.buffer.len())
+            .min(session_room);
         Ok(room as u64)
     }
 
@@ -163,7 +151,7 @@ impl Session {
     /// `UnknownStream`, `WrongDirection`, `Finished` when all was delivered to QUIC, `Reset` when done before, `Closed`.
     pub fn reset(&mut self, stream: StreamId, code: u32) -> Result<(), CommandError> {
         let slot = self.slot(stream)?;
-        over(&self.stream(slot)?.send)?;
+        self.stream(slot)?.send.open()?;
         self.give_up_sending(slot, self.codes.encode(AppCode(code)));
         Ok(())
     }
@@ -177,10 +165,7 @@ impl Session {
         let slot = self.slot(stream)?;
         let code = self.codes.encode(AppCode(code));
         let stream = self.stream(slot)?;
-        over(&stream.recv)?;
-        if let Half::Open(recv) = &mut stream.recv {
-            recv.stop(code);
-        }
+        stream.recv.open()?.stop(code);
         stream.recv = Half::Reset;
         self.forgive_rest();
         self.release(slot);
@@ -310,19 +295,12 @@ impl Session {
         context: &[u8],
         out: &mut [u8],
     ) -> Result<(), CommandError> {
-        let label_len = u8::try_from(label.len()).map_err(|_| CommandError::TooLarge)?;
-        let context_len = u8::try_from(context.len()).map_err(|_| CommandError::TooLarge)?;
         if self.core.is_closed() {
             return Err(CommandError::Closed);
         }
-        let mut full = BytesMut::new();
-        full.put_u64(self.id.into());
-        full.put_u8(label_len);
-        full.put_slice(label);
-        full.put_u8(context_len);
-        full.put_slice(context);
+        let full = exporter::context(self.id.into(), label, context)?;
         self.conn
-            .export_keying_material(out, EXPORTER, &full)
+            .export_keying_material(out, exporter::LABEL, &full)
             .map_err(|_| CommandError::TooLarge)
     }
 
@@ -344,24 +322,11 @@ impl Session {
 
     fn sending(&mut self, stream: StreamId) -> Result<(usize, &mut SendHalf), CommandError> {
         let slot = self.slot(stream)?;
-        let stream = self.stream(slot)?;
-        over(&stream.send)?;
-        match &mut stream.send {
-            Half::Open(send) if !send.has_fin() => Ok((slot, send)),
-            Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => {
-                Err(CommandError::Finished)
-            }
+        let send = self.stream(slot)?.send.open()?;
+        if send.buffer.has_fin() {
+            return Err(CommandError::Finished);
         }
-    }
-}
-
-/// Says how a direction is over, where it is.
-fn over<T>(half: &Half<T>) -> Result<(), CommandError> {
-    match half {
-        Half::Open(_) => Ok(()),
-        Half::Absent => Err(CommandError::WrongDirection),
-        Half::Finished => Err(CommandError::Finished),
-        Half::Reset => Err(CommandError::Reset),
+        Ok((slot, send))
     }
 }
 

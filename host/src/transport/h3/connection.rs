@@ -6,22 +6,22 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use http::Method;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 use wharf_proto::{code::HttpCode, id::SessionId};
 
 use super::{
     classify::Sorter,
     inbox::Notice,
     quic_code,
-    request::{Asked, Exchange, Incoming, Parts, Requested},
+    request::{Asked, Exchange, Incoming},
     settings::{Ours, PeerSettings},
     table::Table,
     tap::{Notes, RequestNote, Tap},
 };
-use crate::transport::{HttpVersion, Limits, Request, Response};
+use crate::transport::{
+    HttpVersion, Limits, Request, Requested, Response, head,
+    phase::{Phase, Shared},
+};
 
 /// Streams on their way from the classifier to `h3`.
 const H3_QUEUE: usize = 16;
@@ -31,31 +31,6 @@ const HTTP_STREAMS: u32 = 32;
 const REQUESTED: usize = 16;
 
 type Http3 = h3::server::Connection<Tap, Bytes>;
-
-/// What the host tells all of its connections.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// New sessions are welcome.
-    #[default]
-    Open,
-    /// No new sessions; those that live are asked to end.
-    Draining,
-    /// Those that live are closed, with this code and reason.
-    Closing(u32, String),
-}
-
-/// What every connection of an [`Acceptor`](super::Acceptor) shares.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) limits: Arc<Limits>,
-    pub(super) phase: watch::Sender<Phase>,
-}
-
-impl Shared {
-    pub(super) fn is_open(&self) -> bool {
-        *self.phase.borrow() == Phase::Open
-    }
-}
 
 /// The transport parameters that keep a peer within the limits.
 pub(super) fn transport_config(limits: &Limits) -> quinn::TransportConfig {
@@ -334,11 +309,11 @@ impl Requests {
         let note = self.notes.take_request(id.into());
         let requested = if *head.method() == Method::CONNECT {
             match self.connect(head, note, asked).await {
-                Some(incoming) => Requested::Session(incoming),
+                Some(incoming) => Requested::Session(incoming.into()),
                 None => return,
             }
         } else {
-            Requested::Http(Exchange::new(head, self.conn.remote_address(), asked))
+            Requested::Http(Exchange::new(head, self.conn.remote_address(), asked).into())
         };
         // Nobody takes requests any more when the host stops; dropping one rejects it.
         _ = self.requested.send(requested).await;
@@ -352,8 +327,11 @@ impl Requests {
         mut asked: Asked,
     ) -> Option<Incoming> {
         let peer = self.conn.remote_address();
-        let parts = Parts::new(head, note.token.take());
-        let connect = match parts.check() {
+        // What the tap has kept from `h3`, or what `h3` shows.
+        let shown = head.extensions().get::<h3::ext::Protocol>();
+        let token = note.token.take();
+        let protocol = token.as_deref().or(shown.map(h3::ext::Protocol::as_str));
+        let connect = match head::check(&head, protocol) {
             Ok(connect) => connect,
             Err(refusal) => {
                 tracing::debug!(%peer, %refusal, "CONNECT refused");

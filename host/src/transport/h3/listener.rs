@@ -2,13 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{sync::mpsc, task::JoinSet};
 use wharf_proto::code::HttpCode;
 
-use super::{Acceptor, Requested, drivers::Drivers, quic_code};
-use crate::transport::Limits;
+use super::{Acceptor, drivers::Drivers, quic_code};
+use crate::transport::{Limits, Requested};
 
 /// UDP sockets that accept HTTP/3 connections. Cloning it is cheap and binds nothing.
 #[derive(Clone, Debug)]
@@ -20,29 +19,18 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Binds a socket for each address. Port 0 takes a free one, for each address its own.
+    /// Serves what comes in on these sockets.
     ///
     /// # Errors
     ///
-    /// When there is no address, one cannot be bound, or `tls` lacks a cipher suite that QUIC needs. No socket is left
-    /// bound then.
-    pub(crate) fn bind(
-        addresses: &[SocketAddr],
+    /// When `tls` lacks a cipher suite that QUIC needs, or a socket fails.
+    pub(crate) fn new(
+        sockets: Vec<std::net::UdpSocket>,
         tls: rustls::ServerConfig,
         limits: Limits,
     ) -> anyhow::Result<Self> {
-        anyhow::ensure!(!addresses.is_empty(), "no address to listen on");
         let acceptor = Acceptor::new(limits);
         let config = acceptor.server_config(tls)?;
-        // All are bound before any is served.
-        let sockets = addresses
-            .iter()
-            .map(|&address| {
-                bind(address, addresses).with_context(|| {
-                    format!("cannot listen on UDP {address} (another program may hold the port; --listen takes another, port 0 a free one)")
-                })
-            })
-            .collect::<anyhow::Result<Vec<_>>>()?;
         let addresses = sockets
             .iter()
             .map(std::net::UdpSocket::local_addr)
@@ -104,16 +92,15 @@ impl Listener {
     }
 }
 
-/// A socket of IPv6 takes IPv4 as well where its address does, unless one of the others is there for that.
-fn bind(address: SocketAddr, all: &[SocketAddr]) -> std::io::Result<std::net::UdpSocket> {
+/// Binds a UDP socket. One of IPv6 takes IPv4 as well where its address does, unless `only_v6`.
+pub(crate) fn bind(address: SocketAddr, only_v6: bool) -> std::io::Result<std::net::UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
         Some(Protocol::UDP),
     )?;
     if address.is_ipv6() {
-        let other = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
-        socket.set_only_v6(all.iter().any(other))?;
+        socket.set_only_v6(only_v6)?;
     }
     socket.bind(&address.into())?;
     Ok(socket.into())

@@ -1,46 +1,31 @@
 //! What the peer of a connection asks for, and the decision on it: a session, or an ordinary answer.
 
-use std::{fmt, net::SocketAddr, ops::RangeInclusive, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::HeaderValue;
 use wharf_proto::{
     code::{AppCodes, HttpCode},
-    connect::{Head, ProtocolForm, Refusal, encode_protocol},
     id::SessionId,
     session as proto,
 };
 
 use super::{
     connect::ConnectStream,
-    connection::{Allowance, Shared},
+    connection::Allowance,
     session::Session,
     table::Table,
     tap::{Bidi, RequestNote},
 };
-use crate::transport::{Request, Response};
+use crate::transport::{Request, Response, head, phase::Shared};
 
 /// How a peer of draft 02 says so.
 const DRAFT_02: &str = "sec-webtransport-http3-draft02";
 /// How it is answered.
 const DRAFT: &str = "sec-webtransport-http3-draft";
-/// The statuses that begin a session.
-const ACCEPTING: RangeInclusive<u16> = 200..=299;
-/// The statuses that refuse one.
-const REFUSING: RangeInclusive<u16> = 300..=599;
 
 type RequestStream = h3::server::RequestStream<Bidi, Bytes>;
-
-/// A request whose head is there. Dropping it rejects it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Requested {
-    /// An extended CONNECT that asks for a session.
-    Session(Incoming),
-    /// Any other request.
-    Http(Exchange),
-}
 
 /// A request's stream and its place in the session table. Dropping it undecided rejects the request.
 pub(super) struct Asked {
@@ -72,7 +57,7 @@ impl Asked {
     }
 
     pub(super) async fn refuse(&mut self, response: &Response) {
-        match http_response(response, REFUSING, ProtocolForm::default()) {
+        match head::refusal(response) {
             Ok(head) => self.respond(head.map(|()| Bytes::new())).await,
             Err(error) => {
                 tracing::debug!(%error, "no such refusal can be sent");
@@ -117,42 +102,6 @@ impl Drop for Asked {
     }
 }
 
-/// A request's head with its true `:protocol`.
-pub(super) struct Parts {
-    head: http::Request<()>,
-    token: Option<String>,
-}
-
-impl Parts {
-    /// `token` is what the tap has kept from `h3`.
-    pub(super) fn new(head: http::Request<()>, token: Option<String>) -> Self {
-        let shown = || {
-            let protocol = head.extensions().get::<h3::ext::Protocol>();
-            protocol.map(|protocol| protocol.as_str().to_owned())
-        };
-        Self {
-            token: token.or_else(shown),
-            head,
-        }
-    }
-
-    pub(super) fn check(&self) -> Result<wharf_proto::connect::Request, Refusal> {
-        let uri = self.head.uri();
-        let fields = self.head.headers().iter();
-        Head {
-            method: self.head.method().as_str(),
-            scheme: uri.scheme_str(),
-            authority: uri.authority().map(http::uri::Authority::as_str),
-            path: uri.path_and_query().map(http::uri::PathAndQuery::as_str),
-            protocol: self.token.as_deref(),
-            fields: fields
-                .map(|(name, value)| (name.as_str(), value.as_bytes()))
-                .collect(),
-        }
-        .check()
-    }
-}
-
 /// A session that is asked for, and waits for a decision: [`accept`](Self::accept) or [`refuse`](Self::refuse).
 ///
 /// # Drop
@@ -187,13 +136,7 @@ impl Incoming {
     /// Dropping the future rejects the request, or resets its stream where the response was on its way.
     pub async fn accept(mut self, response: &Response) -> anyhow::Result<Session> {
         let connect = &self.request.connect;
-        let mut head = http_response(response, ACCEPTING, connect.protocol_form)?;
-        if let Some(protocol) = &response.protocol {
-            anyhow::ensure!(
-                connect.offered_protocols.contains(protocol),
-                "the protocol {protocol:?} was not offered"
-            );
-        }
+        let mut head = head::acceptance(response, connect)?;
         if connect.fields.iter().any(|(name, _)| name == DRAFT_02) {
             let value = HeaderValue::from_static("draft02");
             head.headers_mut().insert(DRAFT, value);
@@ -208,6 +151,7 @@ impl Incoming {
         self.asked.begun = true;
         let limits = &self.shared.limits;
         let core = proto::Session::new(proto::Config {
+            flavour: proto::Flavour::Native,
             local: proto::Limits {
                 data: limits.session_receive_credit.into(),
                 streams_bidi: limits.streams_per_kind.into(),
@@ -316,27 +260,4 @@ impl fmt::Debug for Exchange {
             .field("peer", &self.peer)
             .finish_non_exhaustive()
     }
-}
-
-fn http_response(
-    response: &Response,
-    statuses: RangeInclusive<u16>,
-    form: ProtocolForm,
-) -> anyhow::Result<http::Response<()>> {
-    anyhow::ensure!(
-        statuses.contains(&response.status),
-        "the status is {}, not {} to {}",
-        response.status,
-        statuses.start(),
-        statuses.end()
-    );
-    let mut head = http::Response::builder().status(response.status);
-    for (name, value) in &response.fields {
-        head = head.header(name, &value[..]);
-    }
-    if let Some(protocol) = &response.protocol {
-        let value = encode_protocol(protocol, form).context("the protocol cannot be written")?;
-        head = head.header("wt-protocol", value);
-    }
-    Ok(head.body(())?)
 }

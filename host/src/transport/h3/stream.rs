@@ -4,7 +4,6 @@
 //! receiving half reads only what its session has room for, so that QUIC's flow control holds the rest at the peer.
 
 use std::{
-    collections::VecDeque,
     fmt,
     future::Future,
     pin::{Pin, pin},
@@ -13,9 +12,11 @@ use std::{
     time::Instant,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use wharf_proto::{
+    buffer::SendBuffer,
     code::{AppCode, HttpCode},
+    contract::Half,
     id::StreamId,
 };
 
@@ -23,10 +24,6 @@ use super::{quic_code, ready::Token};
 
 /// The most that one read gives out.
 const READ_MAX: usize = 64 << 10;
-/// Sends smaller than this are gathered, so that a byte at a time does not cost an allocation each.
-const GATHER_BELOW: usize = 1 << 10;
-/// How much is gathered in one piece.
-const GATHER_PIECE: usize = 8 << 10;
 
 /// A stream of the peer's whose header has been read.
 #[derive(Debug)]
@@ -49,22 +46,6 @@ impl Arrival {
         if let Some(mut send) = self.send {
             _ = send.reset(quic_code(code));
         }
-    }
-}
-
-/// A direction of a stream, and how it ended.
-#[derive(Debug)]
-pub(super) enum Half<T> {
-    /// The stream has no such direction.
-    Absent,
-    Open(T),
-    Finished,
-    Reset,
-}
-
-impl<T> Half<T> {
-    pub(super) fn is_over(&self) -> bool {
-        !matches!(self, Self::Open(_))
     }
 }
 
@@ -117,13 +98,7 @@ pub(super) struct SendHalf {
     stream: quinn::SendStream,
     /// The stream header, where this end opened the stream and QUIC has not taken it yet. It counts towards no limit.
     header: Bytes,
-    queue: VecDeque<Bytes>,
-    /// The end of the queue, where small sends are gathered.
-    tail: BytesMut,
-    queued: usize,
-    fin: bool,
-    /// The size of a send that was refused for want of room.
-    refused: Option<usize>,
+    pub(super) buffer: SendBuffer,
     /// Made when the half first idles: many streams are over before that.
     stopped: Option<StoppedFuture>,
 }
@@ -142,67 +117,14 @@ impl SendHalf {
         Self {
             stream,
             header,
-            queue: VecDeque::new(),
-            tail: BytesMut::new(),
-            queued: 0,
-            fin: false,
-            refused: None,
+            buffer: SendBuffer::default(),
             stopped: None,
         }
     }
 
-    /// Bytes taken and not yet accepted by QUIC.
-    pub(super) fn queued(&self) -> usize {
-        self.queued
-    }
-
-    pub(super) fn has_fin(&self) -> bool {
-        self.fin
-    }
-
     /// Whether QUIC has everything, the header included.
     pub(super) fn is_flushed(&self) -> bool {
-        self.queued == 0 && self.header.is_empty()
-    }
-
-    /// Takes bytes, however many.
-    pub(super) fn push(&mut self, data: Bytes) {
-        self.queued += data.len();
-        if data.len() >= GATHER_BELOW {
-            self.seal_tail();
-            self.queue.push_back(data);
-        } else if !data.is_empty() {
-            self.tail.extend_from_slice(&data);
-            if self.tail.len() >= GATHER_PIECE {
-                self.seal_tail();
-            }
-        }
-    }
-
-    /// Marks the end of the data.
-    pub(super) fn push_fin(&mut self) {
-        self.fin = true;
-    }
-
-    /// Notes that a send of that size found no room.
-    pub(super) fn refuse(&mut self, len: usize) {
-        self.refused = Some(len);
-    }
-
-    /// Whether a refused send would be taken now, and half of the buffer is free; says so once.
-    pub(super) fn take_writable(&mut self, stream_max: usize, session_room: usize) -> bool {
-        let Some(len) = self.refused else {
-            return false;
-        };
-        let level = match stream_max.checked_sub(len) {
-            Some(room) => room.min(stream_max / 2),
-            None => 0, // larger than the buffer: taken when the buffer is empty
-        };
-        let writable = self.queued <= level && len.min(stream_max) <= session_room;
-        if writable {
-            self.refused = None;
-        }
-        writable
+        self.buffer.is_empty() && self.header.is_empty()
     }
 
     /// Hands QUIC some of what waits, at most `credit` bytes of payload (not zero); returns how many those were.
@@ -219,42 +141,27 @@ impl SendHalf {
                 std::slice::from_mut(&mut self.header)
             ))?;
         }
-        if self.queued == 0 {
+        if self.buffer.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.seal_tail();
         let credit = usize::try_from(credit).unwrap_or(usize::MAX);
-        let written = if self.queued <= credit {
-            ready!(poll_write(
-                &mut self.stream,
-                cx,
-                self.queue.make_contiguous()
-            ))?
+        let within = self.buffer.len() <= credit;
+        let pieces = self.buffer.pieces();
+        let written = if within {
+            ready!(poll_write(&mut self.stream, cx, pieces))?
         } else {
-            ready!(self.poll_write_part(cx, credit))?
+            // From the first piece only, not beyond the session's credit.
+            let Some(first) = pieces.first_mut() else {
+                return Poll::Ready(Ok(0));
+            };
+            let mut part = first.slice(..first.len().min(credit));
+            let part = std::slice::from_mut(&mut part);
+            let written = ready!(poll_write(&mut self.stream, cx, part))?;
+            first.advance(written);
+            written
         };
-        while self.queue.front().is_some_and(Bytes::is_empty) {
-            self.queue.pop_front();
-        }
-        self.queued -= written;
+        self.buffer.advanced(written);
         Poll::Ready(Ok(written))
-    }
-
-    /// Writes from the first piece only, not beyond the session's credit.
-    fn poll_write_part(
-        &mut self,
-        cx: &mut Context<'_>,
-        credit: usize,
-    ) -> Poll<Result<usize, SendEnd>> {
-        let Some(first) = self.queue.front_mut() else {
-            return Poll::Ready(Ok(0));
-        };
-        let mut part = first.split_to(first.len().min(credit));
-        let written = poll_write(&mut self.stream, cx, std::slice::from_mut(&mut part));
-        if !part.is_empty() {
-            self.queue.push_front(part);
-        }
-        written
     }
 
     /// Tells QUIC that the data is complete.
@@ -291,19 +198,12 @@ impl SendHalf {
     pub(super) fn set_priority(&mut self, priority: i32) {
         _ = self.stream.set_priority(priority); // likewise
     }
-
-    fn seal_tail(&mut self) {
-        if !self.tail.is_empty() {
-            self.queue.push_back(self.tail.split().freeze());
-        }
-    }
 }
 
 impl fmt::Debug for SendHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendHalf")
-            .field("queued", &self.queued)
-            .field("fin", &self.fin)
+            .field("buffer", &self.buffer)
             .finish_non_exhaustive()
     }
 }

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use wharf_proto::{
     code::{AppCode, HttpCode},
+    contract::Half,
     id::{Dir, StreamId},
     session::By,
 };
@@ -12,7 +13,7 @@ use wharf_proto::{
 use super::{
     ready::Token,
     session::{FIRST_STREAM, Session, kind},
-    stream::{Arrival, Half, Read, RecvHalf, SendEnd, SendHalf, Stream},
+    stream::{Arrival, Read, RecvHalf, SendEnd, SendHalf, Stream},
 };
 use crate::transport::Event;
 
@@ -100,7 +101,7 @@ impl Session {
         let mut ended = None;
         while !send.is_flushed() {
             let credit = self.core.send_credit();
-            if credit == 0 && send.queued() > 0 {
+            if credit == 0 && !send.buffer.is_empty() {
                 self.core.note_blocked();
                 break;
             }
@@ -120,15 +121,12 @@ impl Session {
         if let Some(end) = ended {
             return self.sending_ended(slot, end);
         }
-        let room = self
-            .limits
-            .session_send_buffer
-            .saturating_sub(self.buffered);
-        if send.is_flushed() && send.has_fin() {
+        let limits = self.limits.send_limits();
+        if send.is_flushed() && send.buffer.has_fin() {
             send.finish();
             stream.send = Half::Finished;
             self.release(slot);
-        } else if send.take_writable(self.limits.stream_send_buffer, room) {
+        } else if send.buffer.take_writable(limits, self.buffered) {
             self.events.push_back(Event::Writable(stream.id));
         }
         self.feed_starving();
@@ -144,7 +142,9 @@ impl Session {
         };
         let stream_max = self.limits.stream_send_buffer;
         let stream_room = match &stream.send {
-            Half::Open(send) if !send.has_fin() => stream_max.saturating_sub(send.queued()),
+            Half::Open(send) if !send.buffer.has_fin() => {
+                stream_max.saturating_sub(send.buffer.len())
+            }
             Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => usize::MAX,
         };
         let session_room = self
@@ -228,7 +228,7 @@ impl Session {
             return;
         }
         if let Half::Open(send) = std::mem::replace(&mut stream.send, Half::Reset) {
-            self.buffered -= send.queued();
+            self.buffered -= send.buffer.len();
             let rest = stream
                 .opened
                 .and_then(|opened| self.resets.delay(opened, self.conn.rtt()));

@@ -1,0 +1,151 @@
+//! TCP sockets, and the HTTP/2 connections that come in on them.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc, watch},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{ALPN, Acceptor};
+use crate::transport::{Limits, Requested};
+
+/// Connections that the kernel has accepted and we have not.
+const BACKLOG: i32 = 1024;
+/// How long to wait where the machine has no file for another connection.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// TCP sockets that accept HTTP/2 connections. Cloning it is cheap and binds nothing.
+#[derive(Clone)]
+pub(crate) struct Listener {
+    sockets: Arc<[TcpListener]>,
+    acceptor: Acceptor,
+    tls: TlsAcceptor,
+    limits: Limits,
+    /// Permits for connections.
+    connections: Arc<Semaphore>,
+    /// Whether the listener is closed.
+    closed: watch::Sender<bool>,
+}
+
+impl Listener {
+    /// Serves what comes in on these sockets.
+    pub(crate) fn new(
+        sockets: Vec<TcpListener>,
+        tls: rustls::ServerConfig,
+        limits: Limits,
+    ) -> Self {
+        let acceptor = Acceptor::new(limits.clone());
+        Self {
+            sockets: sockets.into(),
+            tls: TlsAcceptor::from(Arc::new(acceptor.tls_config(tls))),
+            acceptor,
+            connections: Arc::new(Semaphore::new(limits.http2_connections)),
+            limits,
+            closed: watch::Sender::new(false),
+        }
+    }
+
+    /// Accepts connections until it is closed, and passes their requests on. Every connection ends with this future.
+    pub(crate) async fn run(self, requests: mpsc::Sender<Requested>) {
+        let mut connections = JoinSet::new();
+        let mut accepting = JoinSet::new();
+        let (sender, mut accepted) = mpsc::channel(1);
+        for socket in 0..self.sockets.len() {
+            accepting.spawn(self.clone().accept(socket, sender.clone()));
+        }
+        let mut closed = self.closed.subscribe();
+        loop {
+            tokio::select! {
+                Some((tcp, peer, permit)) = accepted.recv() => {
+                    let (this, requests) = (self.clone(), requests.clone());
+                    connections.spawn(async move {
+                        this.serve(tcp, peer, requests).await;
+                        drop(permit);
+                    });
+                }
+                Some(_) = connections.join_next() => {}
+                _ = closed.wait_for(|closed| *closed) => break,
+            }
+        }
+        drop(accepting);
+        // Draining connections end by themselves once their sessions have.
+        while connections.join_next().await.is_some() {}
+    }
+
+    async fn accept(
+        self,
+        socket: usize,
+        accepted: mpsc::Sender<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)>,
+    ) {
+        loop {
+            let Ok(permit) = self.connections.clone().acquire_owned().await else {
+                return;
+            };
+            match self.sockets[socket].accept().await {
+                Ok((tcp, peer)) => {
+                    if accepted.send((tcp, peer, permit)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    // The connection was lost already, or the machine has no file for it.
+                    tracing::debug!(%error, "no connection accepted");
+                    tokio::time::sleep(EXHAUSTED).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, tcp: TcpStream, peer: SocketAddr, requests: mpsc::Sender<Requested>) {
+        _ = tcp.set_nodelay(true);
+        let handshake = tokio::time::timeout(self.limits.setup_timeout, self.tls.accept(tcp));
+        let tls = match handshake.await {
+            Ok(Ok(tls)) => tls,
+            // A failed handshake is the peer's affair.
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
+            Err(_) => return tracing::debug!(%peer, "no TLS handshake in time"),
+        };
+        if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
+            return tracing::debug!(%peer, "the client did not ask for h2 (ALPN)");
+        }
+        let mut connection = self.acceptor.accept(tls, peer);
+        while let Some(requested) = connection.next_request().await {
+            // The receiver is gone when the host stops; dropping the request rejects it.
+            _ = requests.send(requested).await;
+        }
+    }
+
+    /// Takes no new sessions, and asks those that live to end.
+    pub(crate) fn drain(&self) {
+        self.acceptor.drain();
+    }
+
+    /// Ends the sessions that live.
+    pub(crate) fn close_sessions(&self, code: u32, reason: &str) {
+        self.acceptor.close_sessions(code, reason);
+    }
+
+    /// Accepts no more connections, and has [`run`](Self::run) end when those that there are have.
+    pub(crate) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+}
+
+/// Binds a TCP socket. One of IPv6 takes IPv4 as well where its address does, unless `only_v6`.
+pub(crate) fn bind(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    // A server that is started anew need not wait for its former connections.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
