@@ -197,7 +197,6 @@ impl Mux {
     /// [`Event::Closed`] there is none, for ever.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.give_back();
-        self.take_core_events();
         loop {
             if let Some(event) = self.events.pop_front() {
                 self.told(&event);
@@ -331,6 +330,7 @@ impl Mux {
         }
     }
 
+    /// After all that may end the session, so that nothing of it is held longer, and no event of the core's waits.
     fn take_core_events(&mut self) {
         while let Some(event) = self.core.poll_event() {
             match event {
@@ -359,7 +359,10 @@ impl Mux {
         self.ready.clear();
         self.datagrams_in.clear();
         self.datagrams_out.clear();
+        self.own_streams = ByDir::default();
+        self.peer_streams = ByDir::default();
         self.buffered = 0;
+        self.lent = None;
         let by = match closed.by {
             By::Peer => Closer::Peer,
             By::Local if self.closed_by_host || !closed.clean => Closer::Host,

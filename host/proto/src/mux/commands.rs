@@ -166,6 +166,7 @@ impl Mux {
     /// stream ends.
     pub fn drain(&mut self) {
         self.core.drain();
+        self.take_core_events();
     }
 
     /// Tells the application that the session is to end, where it was not told before: the host's or the connection's
@@ -183,6 +184,7 @@ impl Mux {
         if !self.core.is_closed() {
             self.closed_by_host = by == Closer::Host;
             self.core.close(code, reason);
+            self.take_core_events();
         }
     }
 

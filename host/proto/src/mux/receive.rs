@@ -20,21 +20,25 @@ impl Mux {
                 self.core.fail(violation);
             }
         }
+        self.take_core_events();
     }
 
     /// Takes the end of the CONNECT stream. Without a capsule that closes, it means code 0 and no reason.
     pub fn receive_fin(&mut self) {
         self.core.receive_fin();
+        self.take_core_events();
     }
 
     /// Takes the peer's reset of the CONNECT stream.
     pub fn receive_abort(&mut self, reason: &str) {
         self.core.receive_abort(reason);
+        self.take_core_events();
     }
 
     /// Takes the end of the connection. Nothing more is transmitted.
     pub fn connection_lost(&mut self, code: u32, reason: &str) {
         self.core.connection_lost(code, reason);
+        self.take_core_events();
     }
 
     fn take(&mut self, capsule: Capsule) -> Result<(), Violation> {
