@@ -78,19 +78,19 @@ impl SendBuffer {
 
     /// Whether a refused send would be taken now, and half of the buffer is free; says so once.
     pub fn take_writable(&mut self, limits: SendLimits, session: usize) -> bool {
-        let Some(len) = self.refused else {
-            return false;
-        };
-        let level = match limits.stream.checked_sub(len) {
-            Some(room) => room.min(limits.stream / 2),
-            None => 0, // larger than the buffer: taken when the buffer is empty
-        };
-        let session_room = limits.session.saturating_sub(session);
-        let writable = self.len <= level && len.min(limits.stream) <= session_room;
+        let writable = self
+            .refused
+            .is_some_and(|len| self.has_room(len, limits) && self.fits(len, limits, session));
         if writable {
             self.refused = None;
         }
         writable
+    }
+
+    /// Whether a refused send waits for room in the session's buffer only.
+    #[must_use]
+    pub fn waits_for_session(&self, limits: SendLimits) -> bool {
+        self.refused.is_some_and(|len| self.has_room(len, limits))
     }
 
     /// All that waits, in pieces. Who has taken bytes off their front says how many, by [`advanced`](Self::advanced).
@@ -118,6 +118,15 @@ impl SendBuffer {
         let taken = first.split_to(first.len().min(max));
         self.advanced(taken.len());
         taken
+    }
+
+    /// Whether half of the buffer is free, and enough for so many bytes.
+    fn has_room(&self, len: usize, limits: SendLimits) -> bool {
+        let level = match limits.stream.checked_sub(len) {
+            Some(room) => room.min(limits.stream / 2),
+            None => 0, // larger than the buffer: taken when the buffer is empty
+        };
+        self.len <= level
     }
 
     fn seal_tail(&mut self) {

@@ -9,15 +9,13 @@
 //! | `stream` | One stream: its two directions, and which capsules are due for it. |
 //! | `receive` | What the peer's capsules do to the streams. |
 //! | `commands` | What the application may ask for. |
+//! | `lists` | Which streams wait for what. |
 //! | `transmit` | Which capsules go next: news, then datagrams, then the streams in turn. |
 //!
 //! A peer that breaks a rule ends its session: it is closed with
 //! [`CLOSE_PROTOCOL_VIOLATION`](crate::code::CLOSE_PROTOCOL_VIOLATION) and a reason that says what was wrong.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap, VecDeque},
-};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -30,9 +28,11 @@ use crate::{
     session::{self, By, Flavour, Session},
     varint::VarInt,
 };
+use lists::Turn;
 use stream::{End, Receiving, Sending, Stream};
 
 mod commands;
+mod lists;
 mod receive;
 mod stream;
 mod transmit;
@@ -113,10 +113,12 @@ pub struct Mux {
     readable: VecDeque<StreamId>,
     /// Streams that wait for room in the session's send buffer.
     starved: VecDeque<StreamId>,
-    /// Streams for which capsules without data are due.
+    /// Streams for which capsules without data are due, and no others.
     news: VecDeque<StreamId>,
-    /// Streams with data to send and credit of their own, by priority.
-    ready: BTreeMap<Reverse<i32>, VecDeque<StreamId>>,
+    /// Streams with data to send and credit of their own, and no others, by priority and turn.
+    ready: BTreeMap<Turn, StreamId>,
+    /// How many turns were given.
+    turns: u64,
     datagrams_in: VecDeque<Bytes>,
     datagrams_out: VecDeque<Bytes>,
     datagram_bytes_out: usize,
@@ -180,6 +182,7 @@ impl Mux {
             starved: VecDeque::new(),
             news: VecDeque::new(),
             ready: BTreeMap::new(),
+            turns: 0,
             datagrams_in: VecDeque::new(),
             datagrams_out: VecDeque::new(),
             datagram_bytes_out: 0,
@@ -286,24 +289,6 @@ impl Mux {
         }
     }
 
-    /// No list outgrows the streams that there are.
-    fn unlist(&mut self, id: StreamId, stream: &Stream) {
-        let lists = [
-            (stream.listed_readable, &mut self.readable),
-            (stream.listed_starved, &mut self.starved),
-            (stream.listed_news, &mut self.news),
-        ];
-        for (_, list) in lists.into_iter().filter(|(listed, _)| *listed) {
-            list.retain(|other| *other != id);
-        }
-        if stream.listed_ready {
-            self.ready.retain(|_, list| {
-                list.retain(|other| *other != id);
-                !list.is_empty()
-            });
-        }
-    }
-
     fn count(&mut self, by_peer: bool, dir: Dir) -> &mut u32 {
         if by_peer {
             self.peer_streams.get(dir)
@@ -324,9 +309,7 @@ impl Mux {
         self.core.consumed(n);
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.receive_credit.consume(n);
-            if stream.grants() {
-                self.list_news(id);
-            }
+            self.list_news(id);
         }
     }
 
@@ -449,39 +432,6 @@ impl Mux {
             && !std::mem::replace(&mut stream.released, true)
         {
             self.events.push_back(Event::StreamClosed(id));
-        }
-    }
-
-    fn list_readable(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && !std::mem::replace(&mut stream.listed_readable, true)
-        {
-            self.readable.push_back(id);
-        }
-    }
-
-    fn list_starved(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && !std::mem::replace(&mut stream.listed_starved, true)
-        {
-            self.starved.push_back(id);
-        }
-    }
-
-    fn list_news(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && !std::mem::replace(&mut stream.listed_news, true)
-        {
-            self.news.push_back(id);
-        }
-    }
-
-    fn list_ready(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && !std::mem::replace(&mut stream.listed_ready, true)
-        {
-            let queue = self.ready.entry(Reverse(stream.priority)).or_default();
-            queue.push_back(id);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What may be asked of a capsule session between two events. Nothing here waits.
 
+use std::mem;
+
 use bytes::{Bytes, BytesMut};
 
 use super::Mux;
@@ -54,20 +56,20 @@ impl Mux {
         let len = data.len();
         if !buffer.fits(len, limits, buffered) {
             buffer.refuse(len);
-            self.list_starved(id);
+            if buffer.waits_for_session(limits) {
+                self.list_starved(id);
+            }
             return Err(CommandError::WouldBlock);
         }
         buffer.push(data);
         if fin {
             buffer.push_fin();
         }
-        let empty = buffer.is_empty();
         self.buffered = self.buffered.saturating_add(len);
-        if !empty {
-            self.list_ready(id);
-            self.core.note_blocked();
-        } else if fin {
+        self.list_ready(id);
+        if fin {
             self.list_news(id);
+            self.feed(id); // what comes in need not wait for the buffer any more
         }
         Ok(())
     }
@@ -115,8 +117,8 @@ impl Mux {
         stream.recv = Half::Reset;
         if !stream.peer_ended {
             stream.stop = Some(code);
-            self.list_news(id);
         }
+        self.list_news(id);
         self.consumed(id, dropped as u64);
         self.release(id);
         Ok(())
@@ -129,7 +131,13 @@ impl Mux {
     /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
     pub fn set_priority(&mut self, id: StreamId, priority: i32) -> Result<(), CommandError> {
         self.sending(id)?;
-        self.stream(id)?.priority = priority; // its place on the list follows in its next turn
+        let stream = self.stream(id)?;
+        if mem::replace(&mut stream.priority, priority) != priority
+            && let Some(turn) = stream.turn.take()
+        {
+            self.ready.remove(&turn);
+            self.list_ready(id);
+        }
         Ok(())
     }
 
@@ -193,12 +201,15 @@ impl Mux {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if let Half::Open(sending) = std::mem::replace(&mut stream.send, Half::Reset) {
+        if let Half::Open(sending) = mem::replace(&mut stream.send, Half::Reset) {
             stream.reset = Some(code);
+            if let Some(turn) = stream.turn.take() {
+                self.ready.remove(&turn);
+            }
             self.buffered = self.buffered.saturating_sub(sending.buffer.len());
             self.list_news(id);
             // What waited for room in the send buffer need not wait any more.
-            self.list_readable(id);
+            self.feed(id);
             self.feed_starved();
         }
     }

@@ -112,6 +112,9 @@ impl Mux {
                 if n > 0 || fin {
                     self.list_readable(id);
                 }
+                if fin {
+                    self.list_news(id); // no further credit
+                }
             }
             // Stopped by us: what is still on its way counts as used.
             Half::Absent | Half::Finished | Half::Reset => {
@@ -146,6 +149,7 @@ impl Mux {
         if let Half::Open(receiving) = &mut stream.recv {
             receiving.end = Some(End::Reset(code));
             self.list_readable(id);
+            self.list_news(id);
         } else {
             self.release(id);
         }
@@ -186,9 +190,8 @@ impl Mux {
         }
         let raised = sending.credit.raise(limit.into_inner());
         raised.map_err(|_| flow("limit of a stream that decreases"))?;
-        if !sending.buffer.is_empty() {
-            self.list_ready(id);
-        }
+        self.list_ready(id);
+        self.list_news(id); // nothing holds it up
         Ok(())
     }
 
