@@ -10,6 +10,8 @@ const GATHER_BELOW: usize = 1 << 10;
 const GATHER_PIECE: usize = 8 << 10;
 /// A received piece smaller than this is copied where others wait already: it may pin a whole read of the transport.
 const COPY_BELOW: usize = 8 << 10;
+/// One smaller than this is always copied: a stream with one byte would pin as much as one with a thousand.
+const COPY_ALWAYS_BELOW: usize = 512;
 
 /// What was taken from the application and the transport has not accepted yet.
 #[derive(Debug, Default)]
@@ -166,13 +168,15 @@ impl ReceiveBuffer {
         self.len == 0
     }
 
-    /// Takes what came. The first piece is kept as it is; small ones behind it are copied together.
+    /// Takes what came. A first piece is kept as it is unless it is tiny; small ones behind it are copied together.
     pub fn push(&mut self, data: Bytes) {
         let alone = self.len == 0;
         self.len = self.len.saturating_add(data.len());
-        if alone || data.len() >= COPY_BELOW {
+        if data.len() >= COPY_BELOW || alone && data.len() >= COPY_ALWAYS_BELOW {
             self.seal_tail();
             self.queue.push_back(data);
+        } else if alone && !data.is_empty() {
+            self.queue.push_back(Bytes::copy_from_slice(&data));
         } else {
             self.tail.extend_from_slice(&data);
             if self.tail.len() >= COPY_BELOW {

@@ -24,7 +24,7 @@ use crate::{
     capsule::FinOrder,
     contract::{Closed, Closer, Event, Half, Info},
     credit::{ReceiveCredit, SendCredit},
-    id::{Dir, Side, StreamId},
+    id::{ByDir, Dir, Side, StreamId},
     session::{self, By, Flavour, Session},
     varint::VarInt,
 };
@@ -144,22 +144,6 @@ struct Counters {
     dropped_in: u64,
 }
 
-/// One for each kind of stream.
-#[derive(Debug, Default)]
-struct ByDir<T> {
-    bi: T,
-    uni: T,
-}
-
-impl<T> ByDir<T> {
-    const fn get(&mut self, dir: Dir) -> &mut T {
-        match dir {
-            Dir::Bi => &mut self.bi,
-            Dir::Uni => &mut self.uni,
-        }
-    }
-}
-
 impl Mux {
     /// A session that was accepted just now.
     #[must_use]
@@ -215,7 +199,8 @@ impl Mux {
                 continue;
             }
             if let Some(datagram) = self.datagrams_in.pop_front() {
-                self.counters.datagrams_received += 1;
+                let received = &mut self.counters.datagrams_received;
+                *received = received.saturating_add(1);
                 return Some(Event::Datagram(datagram));
             }
             if self.readable.is_empty() {
@@ -291,9 +276,9 @@ impl Mux {
 
     fn count(&mut self, by_peer: bool, dir: Dir) -> &mut u32 {
         if by_peer {
-            self.peer_streams.get(dir)
+            self.peer_streams.get_mut(dir)
         } else {
-            self.own_streams.get(dir)
+            self.own_streams.get_mut(dir)
         }
     }
 

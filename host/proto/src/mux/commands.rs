@@ -2,11 +2,10 @@
 
 use std::mem;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::Mux;
 use crate::{
-    capsule::Capsule,
     contract::{Closer, CommandError, Half},
     id::{Dir, StreamId},
     session::OpenError,
@@ -31,7 +30,7 @@ impl Mux {
             OpenError::Draining => CommandError::Draining,
             OpenError::Closed => CommandError::Closed,
         })?;
-        let next = self.next_own.get(dir);
+        let next = self.next_own.get_mut(dir);
         let id = StreamId::new(self.config.side, dir, *next).ok_or(CommandError::StreamLimit)?;
         *next = next.saturating_add(1);
         self.insert(id, false);
@@ -154,10 +153,8 @@ impl Mux {
         if payload.len() > limits.datagram_bytes {
             return Err(CommandError::TooLarge);
         }
-        let mut capsule = BytesMut::new();
-        Capsule::Datagram(Bytes::copy_from_slice(payload)).encode(&mut capsule);
         while self.datagrams_out.len() >= limits.datagrams_out
-            || self.datagram_bytes_out.saturating_add(capsule.len()) > limits.send.session
+            || self.datagram_bytes_out.saturating_add(payload.len()) > limits.send.session
         {
             self.counters.dropped_out = self.counters.dropped_out.saturating_add(1);
             let Some(dropped) = self.datagrams_out.pop_front() else {
@@ -165,8 +162,9 @@ impl Mux {
             };
             self.datagram_bytes_out = self.datagram_bytes_out.saturating_sub(dropped.len());
         }
-        self.datagram_bytes_out = self.datagram_bytes_out.saturating_add(capsule.len());
-        self.datagrams_out.push_back(capsule.freeze());
+        self.datagram_bytes_out = self.datagram_bytes_out.saturating_add(payload.len());
+        self.datagrams_out
+            .push_back(Bytes::copy_from_slice(payload));
         Ok(())
     }
 

@@ -202,7 +202,12 @@ impl Mux {
                 return; // a limit of zero
             }
         }
-        self.datagrams_in.push_back(datagram);
+        // One that nobody has taken yet may pin a whole read of the transport.
+        self.datagrams_in
+            .push_back(match self.datagrams_in.is_empty() {
+                true => datagram,
+                false => Bytes::copy_from_slice(&datagram),
+            });
     }
 
     /// Looks for a stream, and has the peer's opened, and all of the peer's before it, where it is new. `None` says that
@@ -223,7 +228,7 @@ impl Mux {
         while !ours && *self.next_peer.get(dir) <= id.index() {
             // Ends by the credit for streams, however high the id.
             self.core.accept(dir)?;
-            let next = self.next_peer.get(dir);
+            let next = self.next_peer.get_mut(dir);
             let index = *next;
             *next = index.saturating_add(1);
             if let Some(opened) = StreamId::new(self.config.side.other(), dir, index) {

@@ -138,7 +138,7 @@ impl Mux {
         {
             self.datagram_bytes_out = self.datagram_bytes_out.saturating_sub(datagram.len());
             self.counters.datagrams_sent = self.counters.datagrams_sent.saturating_add(1);
-            out.push(datagram);
+            out.write(|out| Capsule::Datagram(datagram).encode(out));
         }
     }
 
