@@ -1,7 +1,7 @@
 //! A session of the capsule flavour: streams, credit and datagrams in capsules on one byte stream (WT-H2).
 //!
 //! HTTP/2 gives such a byte stream, and so does a pipe in memory. The life of the session, and what counts for all of its
-//! streams, is [`session`](crate::session)'s; here are the streams themselves: their states as in QUIC, the credit of
+//! streams, is [`session`]'s; here are the streams themselves: their states as in QUIC, the credit of
 //! each, what waits to be sent and what waits to be given out.
 //!
 //! | file | responsibility |
