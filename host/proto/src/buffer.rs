@@ -10,6 +10,8 @@ const GATHER_BELOW: usize = 1 << 10;
 const GATHER_PIECE: usize = 8 << 10;
 /// A received piece smaller than this is copied where others wait already: it may pin a whole read of the transport.
 const COPY_BELOW: usize = 8 << 10;
+/// One smaller than this is always copied: a stream with one byte would pin as much as one with a thousand.
+const COPY_ALWAYS_BELOW: usize = 512;
 
 /// What was taken from the application and the transport has not accepted yet.
 #[derive(Debug, Default)]
@@ -78,19 +80,19 @@ impl SendBuffer {
 
     /// Whether a refused send would be taken now, and half of the buffer is free; says so once.
     pub fn take_writable(&mut self, limits: SendLimits, session: usize) -> bool {
-        let Some(len) = self.refused else {
-            return false;
-        };
-        let level = match limits.stream.checked_sub(len) {
-            Some(room) => room.min(limits.stream / 2),
-            None => 0, // larger than the buffer: taken when the buffer is empty
-        };
-        let session_room = limits.session.saturating_sub(session);
-        let writable = self.len <= level && len.min(limits.stream) <= session_room;
+        let writable = self
+            .refused
+            .is_some_and(|len| self.has_room(len, limits) && self.fits(len, limits, session));
         if writable {
             self.refused = None;
         }
         writable
+    }
+
+    /// Whether a refused send waits for room in the session's buffer only.
+    #[must_use]
+    pub fn waits_for_session(&self, limits: SendLimits) -> bool {
+        self.refused.is_some_and(|len| self.has_room(len, limits))
     }
 
     /// All that waits, in pieces. Who has taken bytes off their front says how many, by [`advanced`](Self::advanced).
@@ -118,6 +120,15 @@ impl SendBuffer {
         let taken = first.split_to(first.len().min(max));
         self.advanced(taken.len());
         taken
+    }
+
+    /// Whether half of the buffer is free, and enough for so many bytes.
+    fn has_room(&self, len: usize, limits: SendLimits) -> bool {
+        let level = match limits.stream.checked_sub(len) {
+            Some(room) => room.min(limits.stream / 2),
+            None => 0, // larger than the buffer: taken when the buffer is empty
+        };
+        self.len <= level
     }
 
     fn seal_tail(&mut self) {
@@ -157,13 +168,15 @@ impl ReceiveBuffer {
         self.len == 0
     }
 
-    /// Takes what came. The first piece is kept as it is; small ones behind it are copied together.
+    /// Takes what came. A first piece is kept as it is unless it is tiny; small ones behind it are copied together.
     pub fn push(&mut self, data: Bytes) {
         let alone = self.len == 0;
         self.len = self.len.saturating_add(data.len());
-        if alone || data.len() >= COPY_BELOW {
+        if data.len() >= COPY_BELOW || alone && data.len() >= COPY_ALWAYS_BELOW {
             self.seal_tail();
             self.queue.push_back(data);
+        } else if alone && !data.is_empty() {
+            self.queue.push_back(Bytes::copy_from_slice(&data));
         } else {
             self.tail.extend_from_slice(&data);
             if self.tail.len() >= COPY_BELOW {

@@ -467,7 +467,7 @@ fn known(kind: u64) -> Option<(RangeInclusive<usize>, Parse)> {
 /// [`known`] for what the capsule flavour adds, except WT_STREAM.
 fn known_of_streams(kind: u64) -> Option<(RangeInclusive<usize>, Parse)> {
     Some(match kind {
-        RESET_STREAM => (2..=3 * VarInt::MAX_SIZE, take_reset),
+        RESET_STREAM => (2..=3 * VarInt::MAX_SIZE, |p| take_reset(&p)),
         STOP_SENDING => (2..=2 * VarInt::MAX_SIZE, |p| {
             let (stream, code) = take_stream_limit(&p)?;
             let code = take_code(code)?;
@@ -478,8 +478,8 @@ fn known_of_streams(kind: u64) -> Option<(RangeInclusive<usize>, Parse)> {
 }
 
 /// WT-H2, "WT_RESET_STREAM Capsule"; the last field came with draft 15.
-fn take_reset(payload: Bytes) -> Result<Capsule, Violation> {
-    let mut rest = &payload[..];
+fn take_reset(payload: &[u8]) -> Result<Capsule, Violation> {
+    let mut rest = payload;
     let mut next = || {
         let (int, size) = VarInt::decode(rest)?;
         rest = rest.get(size..).unwrap_or_default();

@@ -38,6 +38,29 @@ pub enum Dir {
     Uni,
 }
 
+/// One for each kind of stream.
+#[derive(Debug, Default)]
+pub(crate) struct ByDir<T> {
+    pub(crate) bi: T,
+    pub(crate) uni: T,
+}
+
+impl<T> ByDir<T> {
+    pub(crate) const fn get(&self, dir: Dir) -> &T {
+        match dir {
+            Dir::Bi => &self.bi,
+            Dir::Uni => &self.uni,
+        }
+    }
+
+    pub(crate) const fn get_mut(&mut self, dir: Dir) -> &mut T {
+        match dir {
+            Dir::Bi => &mut self.bi,
+            Dir::Uni => &mut self.uni,
+        }
+    }
+}
+
 /// A stream's id, as in RFC 9000, "Stream Types and Identifiers".
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(VarInt);

@@ -1,7 +1,7 @@
 //! A session of the capsule flavour: streams, credit and datagrams in capsules on one byte stream (WT-H2).
 //!
 //! HTTP/2 gives such a byte stream, and so does a pipe in memory. The life of the session, and what counts for all of its
-//! streams, is [`session`](crate::session)'s; here are the streams themselves: their states as in QUIC, the credit of
+//! streams, is [`session`]'s; here are the streams themselves: their states as in QUIC, the credit of
 //! each, what waits to be sent and what waits to be given out.
 //!
 //! | file | responsibility |
@@ -9,15 +9,13 @@
 //! | `stream` | One stream: its two directions, and which capsules are due for it. |
 //! | `receive` | What the peer's capsules do to the streams. |
 //! | `commands` | What the application may ask for. |
+//! | `lists` | Which streams wait for what. |
 //! | `transmit` | Which capsules go next: news, then datagrams, then the streams in turn. |
 //!
 //! A peer that breaks a rule ends its session: it is closed with
 //! [`CLOSE_PROTOCOL_VIOLATION`](crate::code::CLOSE_PROTOCOL_VIOLATION) and a reason that says what was wrong.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap, VecDeque},
-};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -26,13 +24,15 @@ use crate::{
     capsule::FinOrder,
     contract::{Closed, Closer, Event, Half, Info},
     credit::{ReceiveCredit, SendCredit},
-    id::{Dir, Side, StreamId},
+    id::{ByDir, Dir, Side, StreamId},
     session::{self, By, Flavour, Session},
     varint::VarInt,
 };
+use lists::Turn;
 use stream::{End, Receiving, Sending, Stream};
 
 mod commands;
+mod lists;
 mod receive;
 mod stream;
 mod transmit;
@@ -113,10 +113,12 @@ pub struct Mux {
     readable: VecDeque<StreamId>,
     /// Streams that wait for room in the session's send buffer.
     starved: VecDeque<StreamId>,
-    /// Streams for which capsules without data are due.
+    /// Streams for which capsules without data are due, and no others.
     news: VecDeque<StreamId>,
-    /// Streams with data to send and credit of their own, by priority.
-    ready: BTreeMap<Reverse<i32>, VecDeque<StreamId>>,
+    /// Streams with data to send and credit of their own, and no others, by priority and turn.
+    ready: BTreeMap<Turn, StreamId>,
+    /// How many turns were given.
+    turns: u64,
     datagrams_in: VecDeque<Bytes>,
     datagrams_out: VecDeque<Bytes>,
     datagram_bytes_out: usize,
@@ -142,22 +144,6 @@ struct Counters {
     dropped_in: u64,
 }
 
-/// One for each kind of stream.
-#[derive(Debug, Default)]
-struct ByDir<T> {
-    bi: T,
-    uni: T,
-}
-
-impl<T> ByDir<T> {
-    const fn get(&mut self, dir: Dir) -> &mut T {
-        match dir {
-            Dir::Bi => &mut self.bi,
-            Dir::Uni => &mut self.uni,
-        }
-    }
-}
-
 impl Mux {
     /// A session that was accepted just now.
     #[must_use]
@@ -180,6 +166,7 @@ impl Mux {
             starved: VecDeque::new(),
             news: VecDeque::new(),
             ready: BTreeMap::new(),
+            turns: 0,
             datagrams_in: VecDeque::new(),
             datagrams_out: VecDeque::new(),
             datagram_bytes_out: 0,
@@ -197,7 +184,6 @@ impl Mux {
     /// [`Event::Closed`] there is none, for ever.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.give_back();
-        self.take_core_events();
         loop {
             if let Some(event) = self.events.pop_front() {
                 self.told(&event);
@@ -213,7 +199,8 @@ impl Mux {
                 continue;
             }
             if let Some(datagram) = self.datagrams_in.pop_front() {
-                self.counters.datagrams_received += 1;
+                let received = &mut self.counters.datagrams_received;
+                *received = received.saturating_add(1);
                 return Some(Event::Datagram(datagram));
             }
             if self.readable.is_empty() {
@@ -287,29 +274,11 @@ impl Mux {
         }
     }
 
-    /// No list outgrows the streams that there are.
-    fn unlist(&mut self, id: StreamId, stream: &Stream) {
-        let lists = [
-            (stream.listed_readable, &mut self.readable),
-            (stream.listed_starved, &mut self.starved),
-            (stream.listed_news, &mut self.news),
-        ];
-        for (_, list) in lists.into_iter().filter(|(listed, _)| *listed) {
-            list.retain(|other| *other != id);
-        }
-        if stream.listed_ready {
-            self.ready.retain(|_, list| {
-                list.retain(|other| *other != id);
-                !list.is_empty()
-            });
-        }
-    }
-
     fn count(&mut self, by_peer: bool, dir: Dir) -> &mut u32 {
         if by_peer {
-            self.peer_streams.get(dir)
+            self.peer_streams.get_mut(dir)
         } else {
-            self.own_streams.get(dir)
+            self.own_streams.get_mut(dir)
         }
     }
 
@@ -325,12 +294,11 @@ impl Mux {
         self.core.consumed(n);
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.receive_credit.consume(n);
-            if stream.grants() {
-                self.list_news(id);
-            }
+            self.list_news(id);
         }
     }
 
+    /// After all that may end the session, so that nothing of it is held longer, and no event of the core's waits.
     fn take_core_events(&mut self) {
         while let Some(event) = self.core.poll_event() {
             match event {
@@ -359,7 +327,10 @@ impl Mux {
         self.ready.clear();
         self.datagrams_in.clear();
         self.datagrams_out.clear();
+        self.own_streams = ByDir::default();
+        self.peer_streams = ByDir::default();
         self.buffered = 0;
+        self.lent = None;
         let by = match closed.by {
             By::Peer => Closer::Peer,
             By::Local if self.closed_by_host || !closed.clean => Closer::Host,
@@ -446,39 +417,6 @@ impl Mux {
             && !std::mem::replace(&mut stream.released, true)
         {
             self.events.push_back(Event::StreamClosed(id));
-        }
-    }
-
-    fn list_readable(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && !std::mem::replace(&mut stream.listed_readable, true)
-        {
-            self.readable.push_back(id);
-        }
-    }
-
-    fn list_starved(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && !std::mem::replace(&mut stream.listed_starved, true)
-        {
-            self.starved.push_back(id);
-        }
-    }
-
-    fn list_news(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && !std::mem::replace(&mut stream.listed_news, true)
-        {
-            self.news.push_back(id);
-        }
-    }
-
-    fn list_ready(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && !std::mem::replace(&mut stream.listed_ready, true)
-        {
-            let queue = self.ready.entry(Reverse(stream.priority)).or_default();
-            queue.push_back(id);
         }
     }
 }

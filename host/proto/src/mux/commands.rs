@@ -1,10 +1,11 @@
 //! What may be asked of a capsule session between two events. Nothing here waits.
 
-use bytes::{Bytes, BytesMut};
+use std::mem;
+
+use bytes::Bytes;
 
 use super::Mux;
 use crate::{
-    capsule::Capsule,
     contract::{Closer, CommandError, Half},
     id::{Dir, StreamId},
     session::OpenError,
@@ -29,7 +30,7 @@ impl Mux {
             OpenError::Draining => CommandError::Draining,
             OpenError::Closed => CommandError::Closed,
         })?;
-        let next = self.next_own.get(dir);
+        let next = self.next_own.get_mut(dir);
         let id = StreamId::new(self.config.side, dir, *next).ok_or(CommandError::StreamLimit)?;
         *next = next.saturating_add(1);
         self.insert(id, false);
@@ -54,20 +55,20 @@ impl Mux {
         let len = data.len();
         if !buffer.fits(len, limits, buffered) {
             buffer.refuse(len);
-            self.list_starved(id);
+            if buffer.waits_for_session(limits) {
+                self.list_starved(id);
+            }
             return Err(CommandError::WouldBlock);
         }
         buffer.push(data);
         if fin {
             buffer.push_fin();
         }
-        let empty = buffer.is_empty();
         self.buffered = self.buffered.saturating_add(len);
-        if !empty {
-            self.list_ready(id);
-            self.core.note_blocked();
-        } else if fin {
+        self.list_ready(id);
+        if fin {
             self.list_news(id);
+            self.feed(id); // what comes in need not wait for the buffer any more
         }
         Ok(())
     }
@@ -115,8 +116,8 @@ impl Mux {
         stream.recv = Half::Reset;
         if !stream.peer_ended {
             stream.stop = Some(code);
-            self.list_news(id);
         }
+        self.list_news(id);
         self.consumed(id, dropped as u64);
         self.release(id);
         Ok(())
@@ -129,7 +130,13 @@ impl Mux {
     /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
     pub fn set_priority(&mut self, id: StreamId, priority: i32) -> Result<(), CommandError> {
         self.sending(id)?;
-        self.stream(id)?.priority = priority; // its place on the list follows in its next turn
+        let stream = self.stream(id)?;
+        if mem::replace(&mut stream.priority, priority) != priority
+            && let Some(turn) = stream.turn.take()
+        {
+            self.ready.remove(&turn);
+            self.list_ready(id);
+        }
         Ok(())
     }
 
@@ -146,10 +153,8 @@ impl Mux {
         if payload.len() > limits.datagram_bytes {
             return Err(CommandError::TooLarge);
         }
-        let mut capsule = BytesMut::new();
-        Capsule::Datagram(Bytes::copy_from_slice(payload)).encode(&mut capsule);
         while self.datagrams_out.len() >= limits.datagrams_out
-            || self.datagram_bytes_out.saturating_add(capsule.len()) > limits.send.session
+            || self.datagram_bytes_out.saturating_add(payload.len()) > limits.send.session
         {
             self.counters.dropped_out = self.counters.dropped_out.saturating_add(1);
             let Some(dropped) = self.datagrams_out.pop_front() else {
@@ -157,8 +162,9 @@ impl Mux {
             };
             self.datagram_bytes_out = self.datagram_bytes_out.saturating_sub(dropped.len());
         }
-        self.datagram_bytes_out = self.datagram_bytes_out.saturating_add(capsule.len());
-        self.datagrams_out.push_back(capsule.freeze());
+        self.datagram_bytes_out = self.datagram_bytes_out.saturating_add(payload.len());
+        self.datagrams_out
+            .push_back(Bytes::copy_from_slice(payload));
         Ok(())
     }
 
@@ -166,6 +172,7 @@ impl Mux {
     /// stream ends.
     pub fn drain(&mut self) {
         self.core.drain();
+        self.take_core_events();
     }
 
     /// Tells the application that the session is to end, where it was not told before: the host's or the connection's
@@ -183,6 +190,7 @@ impl Mux {
         if !self.core.is_closed() {
             self.closed_by_host = by == Closer::Host;
             self.core.close(code, reason);
+            self.take_core_events();
         }
     }
 
@@ -191,12 +199,15 @@ impl Mux {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if let Half::Open(sending) = std::mem::replace(&mut stream.send, Half::Reset) {
+        if let Half::Open(sending) = mem::replace(&mut stream.send, Half::Reset) {
             stream.reset = Some(code);
+            if let Some(turn) = stream.turn.take() {
+                self.ready.remove(&turn);
+            }
             self.buffered = self.buffered.saturating_sub(sending.buffer.len());
             self.list_news(id);
             // What waited for room in the send buffer need not wait any more.
-            self.list_readable(id);
+            self.feed(id);
             self.feed_starved();
         }
     }

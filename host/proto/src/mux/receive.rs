@@ -20,21 +20,25 @@ impl Mux {
                 self.core.fail(violation);
             }
         }
+        self.take_core_events();
     }
 
     /// Takes the end of the CONNECT stream. Without a capsule that closes, it means code 0 and no reason.
     pub fn receive_fin(&mut self) {
         self.core.receive_fin();
+        self.take_core_events();
     }
 
     /// Takes the peer's reset of the CONNECT stream.
     pub fn receive_abort(&mut self, reason: &str) {
         self.core.receive_abort(reason);
+        self.take_core_events();
     }
 
     /// Takes the end of the connection. Nothing more is transmitted.
     pub fn connection_lost(&mut self, code: u32, reason: &str) {
         self.core.connection_lost(code, reason);
+        self.take_core_events();
     }
 
     fn take(&mut self, capsule: Capsule) -> Result<(), Violation> {
@@ -108,6 +112,9 @@ impl Mux {
                 if n > 0 || fin {
                     self.list_readable(id);
                 }
+                if fin {
+                    self.list_news(id); // no further credit
+                }
             }
             // Stopped by us: what is still on its way counts as used.
             Half::Absent | Half::Finished | Half::Reset => {
@@ -142,6 +149,7 @@ impl Mux {
         if let Half::Open(receiving) = &mut stream.recv {
             receiving.end = Some(End::Reset(code));
             self.list_readable(id);
+            self.list_news(id);
         } else {
             self.release(id);
         }
@@ -182,9 +190,8 @@ impl Mux {
         }
         let raised = sending.credit.raise(limit.into_inner());
         raised.map_err(|_| flow("limit of a stream that decreases"))?;
-        if !sending.buffer.is_empty() {
-            self.list_ready(id);
-        }
+        self.list_ready(id);
+        self.list_news(id); // nothing holds it up
         Ok(())
     }
 
@@ -195,7 +202,12 @@ impl Mux {
                 return; // a limit of zero
             }
         }
-        self.datagrams_in.push_back(datagram);
+        // One that nobody has taken yet may pin a whole read of the transport.
+        self.datagrams_in
+            .push_back(match self.datagrams_in.is_empty() {
+                true => datagram,
+                false => Bytes::copy_from_slice(&datagram),
+            });
     }
 
     /// Looks for a stream, and has the peer's opened, and all of the peer's before it, where it is new. `None` says that
@@ -216,7 +228,7 @@ impl Mux {
         while !ours && *self.next_peer.get(dir) <= id.index() {
             // Ends by the credit for streams, however high the id.
             self.core.accept(dir)?;
-            let next = self.next_peer.get(dir);
+            let next = self.next_peer.get_mut(dir);
             let index = *next;
             *next = index.saturating_add(1);
             if let Some(opened) = StreamId::new(self.config.side.other(), dir, index) {

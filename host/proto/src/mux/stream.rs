@@ -1,5 +1,6 @@
 //! One stream of a capsule session: its two directions, and which capsules are due for it.
 
+use super::Turn;
 use crate::{
     buffer::{ReceiveBuffer, SendBuffer},
     contract::Half,
@@ -35,7 +36,8 @@ pub(super) struct Stream {
     pub(super) listed_readable: bool,
     pub(super) listed_starved: bool,
     pub(super) listed_news: bool,
-    pub(super) listed_ready: bool,
+    /// Its turn to send data.
+    pub(super) turn: Option<Turn>,
 }
 
 /// A sending direction that goes on.
@@ -81,6 +83,16 @@ impl Stream {
         received && self.send.is_over() && self.reset.is_none() && self.stop.is_none()
     }
 
+    /// Whether capsules without data are due.
+    pub(super) fn has_news(&self) -> bool {
+        let sending = match &self.send {
+            Half::Open(sending) => sending.fin_is_due() || sending.credit.has_blocked(),
+            Half::Absent | Half::Finished | Half::Reset => false,
+        };
+        let given_up = self.reset.is_some() || self.stop.is_some();
+        self.announce || given_up || sending || self.grants()
+    }
+
     /// Whether a higher limit is to be told.
     pub(super) fn grants(&self) -> bool {
         !self.peer_ended && !self.recv.is_over() && self.receive_credit.has_update()
@@ -105,7 +117,7 @@ impl Default for Stream {
             listed_readable: false,
             listed_starved: false,
             listed_news: false,
-            listed_ready: false,
+            turn: None,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Which capsules of a session go next: what concerns the whole session, then datagrams, then what streams have to say
 //! without data, then their data, in turn and by priority.
 
-use std::{cmp::Reverse, collections::VecDeque, io::IoSlice, mem};
+use std::{collections::VecDeque, io::IoSlice, mem};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Half, Mux};
+use super::{Half, Mux, lists::list};
 use crate::{
     capsule::{Capsule, encode_stream_header},
     code::HttpCode,
@@ -133,7 +133,7 @@ impl Mux {
             Some(session::Transmit::Abort(code)) => return Some(Transmit::Abort(code)),
             None => {}
         }
-        if !self.core.is_closed() {
+        if room > 0 && !self.core.is_closed() {
             let room = room.min(BATCH_MAX);
             self.put_datagrams(&mut out, room);
             self.put_news(&mut out, room);
@@ -150,7 +150,7 @@ impl Mux {
         {
             self.datagram_bytes_out = self.datagram_bytes_out.saturating_sub(datagram.len());
             self.counters.datagrams_sent = self.counters.datagrams_sent.saturating_add(1);
-            out.push(datagram);
+            out.write(|out| Capsule::Datagram(datagram).encode(out));
         }
     }
 
@@ -205,50 +205,24 @@ impl Mux {
     fn put_data(&mut self, out: &mut Chunks, room: usize) {
         while out.len.saturating_add(ROOM_MIN) <= room || out.len == 0 {
             if self.core.send_credit() == 0 {
-                if !self.ready.is_empty() {
-                    self.core.note_blocked();
-                }
                 return;
             }
-            let Some((priority, id)) = self.next_ready() else {
+            let Some(id) = self.pop_ready() else {
                 return;
             };
-            self.put_data_of(id, priority, out, room);
+            self.put_data_of(id, out, room);
         }
     }
 
-    /// Whose turn it is, among those of the highest priority.
-    fn next_ready(&mut self) -> Option<(i32, StreamId)> {
-        let mut first = self.ready.first_entry()?;
-        let Reverse(priority) = *first.key();
-        let id = first.get_mut().pop_front();
-        if first.get().is_empty() {
-            first.remove();
-        }
-        id.map(|id| (priority, id))
-    }
-
-    fn put_data_of(&mut self, id: StreamId, priority: i32, out: &mut Chunks, room: usize) {
+    fn put_data_of(&mut self, id: StreamId, out: &mut Chunks, room: usize) {
         let (wire, order, credit) = (self.id(id), self.config.order, self.core.send_credit());
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        stream.listed_ready = false;
-        let moved = stream.priority != priority;
         let Half::Open(sending) = &mut stream.send else {
             return;
         };
-        if sending.buffer.is_empty() {
-            return;
-        }
-        if moved {
-            return self.list_ready(id);
-        }
         let credit = credit.min(sending.credit.available());
-        if credit == 0 {
-            sending.credit.note_blocked();
-            return self.list_news(id);
-        }
         let room = room.saturating_sub(out.len).clamp(1, CAPSULE_MAX);
         let room = usize::try_from(credit).map_or(room, |credit| credit.min(room));
         let data = sending.buffer.take(room);
@@ -256,8 +230,6 @@ impl Mux {
         let taken = sending.credit.take(n);
         debug_assert!(taken.is_ok(), "the credit was looked at");
         let fin = sending.fin_is_due();
-        let more = !sending.buffer.is_empty();
-        stream.announce = false;
         stream.sent = stream.sent.saturating_add(n);
         if fin {
             stream.send = Half::Finished;
@@ -265,38 +237,42 @@ impl Mux {
         out.write(|out| encode_stream_header(order, wire, fin, data.len(), out));
         out.push(data);
         self.core.take_send_credit(n);
-        self.sent(id, n, more);
+        self.sent(id, n);
+        if !self.ready.is_empty() {
+            self.core.note_blocked();
+        }
     }
 
     /// What follows when bytes of a stream have left.
-    fn sent(&mut self, id: StreamId, n: u64, more: bool) {
+    fn sent(&mut self, id: StreamId, n: u64) {
         self.counters.bytes_sent = self.counters.bytes_sent.saturating_add(n);
         let n = usize::try_from(n).unwrap_or(usize::MAX);
         self.buffered = self.buffered.saturating_sub(n);
-        if more {
-            self.list_ready(id);
-        }
+        self.list_ready(id);
         self.feed(id);
         self.release(id);
         self.feed_starved();
     }
 
     /// A stream may have room again, and then takes more in both ways.
-    fn feed(&mut self, id: StreamId) {
+    pub(super) fn feed(&mut self, id: StreamId) {
         let limits = self.config.limits.send;
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
         if let Half::Open(sending) = &mut stream.send
             && !sending.buffer.has_fin()
-            && sending.buffer.take_writable(limits, self.buffered)
         {
-            self.events.push_back(Event::Writable(id));
+            if sending.buffer.take_writable(limits, self.buffered) {
+                self.events.push_back(Event::Writable(id));
+            } else if sending.buffer.waits_for_session(limits) {
+                list(id, &mut stream.listed_starved, &mut self.starved);
+            }
         }
         if let Half::Open(receiving) = &stream.recv
             && (!receiving.buffer.is_empty() || receiving.end.is_some())
         {
-            self.list_readable(id);
+            list(id, &mut stream.listed_readable, &mut self.readable);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     capsule::{Capsule, STREAMS_MAX},
     code::{HttpCode, Violation},
     credit::{Exceeded, NotIncreased, ReceiveCredit, SendCredit},
-    id::Dir,
+    id::{ByDir, Dir},
     varint::VarInt,
 };
 
@@ -140,29 +140,6 @@ impl Flow {
 
     pub(super) const fn receive_credit(&self) -> u64 {
         self.receive.available()
-    }
-}
-
-/// One for each kind of stream.
-#[derive(Debug)]
-struct ByDir<T> {
-    bi: T,
-    uni: T,
-}
-
-impl<T> ByDir<T> {
-    const fn get(&self, dir: Dir) -> &T {
-        match dir {
-            Dir::Bi => &self.bi,
-            Dir::Uni => &self.uni,
-        }
-    }
-
-    const fn get_mut(&mut self, dir: Dir) -> &mut T {
-        match dir {
-            Dir::Bi => &mut self.bi,
-            Dir::Uni => &mut self.uni,
-        }
     }
 }
 
