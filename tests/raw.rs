@@ -253,15 +253,20 @@ fn payload(mut frames: &[u8]) -> Bytes {
     payload.freeze()
 }
 
-/// A client's QUIC, with the library's defaults, the ALPN of HTTP/3, and any certificate.
-pub(crate) fn client_config() -> quinn::ClientConfig {
+/// A client's TLS, that takes any certificate.
+pub(crate) fn tls_config() -> rustls::ClientConfig {
     let provider = Arc::new(ring::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
+    rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        .with_no_client_auth();
+        .with_no_client_auth()
+}
+
+/// A client's QUIC, with the library's defaults, the ALPN of HTTP/3, and any certificate.
+pub(crate) fn client_config() -> quinn::ClientConfig {
+    let mut tls = tls_config();
     tls.alpn_protocols = vec![b"h3".to_vec()];
     tls.enable_early_data = true;
     let crypto = QuicClientConfig::try_from(tls).unwrap();

@@ -84,8 +84,10 @@ impl Listener {
     pub(crate) async fn close(self) {
         self.http2.close();
         let mut ended = self.ended.subscribe();
-        let http2 = tokio::time::timeout(CLOSING, ended.wait_for(|ended| *ended));
-        _ = tokio::join!(self.http3.close(), http2);
+        let http2 = async {
+            _ = tokio::time::timeout(CLOSING, ended.wait_for(|ended| *ended)).await;
+        };
+        tokio::join!(self.http3.close(), http2);
     }
 }
 
