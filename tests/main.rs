@@ -31,6 +31,7 @@ mod inventory;
 mod listener;
 mod many;
 mod negotiation;
+mod peer;
 mod pouring;
 mod random;
 mod raw;
