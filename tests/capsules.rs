@@ -46,9 +46,17 @@ impl Capsules {
 
     /// What the server says next.
     pub(crate) async fn next(&mut self) -> Said {
+        match within("more of the CONNECT stream", self.heard()).await {
+            Ok(said) => said,
+            Err(lost) => panic!("the CONNECT stream ended otherwise: {lost}"),
+        }
+    }
+
+    /// The same however long it takes, where the connection is not lost before.
+    pub(crate) async fn heard(&mut self) -> Result<Said, quinn::ReadError> {
         loop {
             if let Some(capsule) = self.decoder.poll().unwrap() {
-                return Said::Capsule(capsule);
+                return Ok(Said::Capsule(capsule));
             }
             while let Some(payload) = self.data_frame() {
                 self.decoder.push(payload.freeze());
@@ -56,14 +64,13 @@ impl Capsules {
             if self.decoder.buffered() > 0
                 && let Some(capsule) = self.decoder.poll().unwrap()
             {
-                return Said::Capsule(capsule);
+                return Ok(Said::Capsule(capsule));
             }
-            let more = self.recv.read_chunk(1 << 16, true);
-            match within("more of the CONNECT stream", more).await {
+            match self.recv.read_chunk(1 << 16, true).await {
                 Ok(Some(chunk)) => self.frames.extend_from_slice(&chunk.bytes),
-                Ok(None) => return Said::Fin,
-                Err(quinn::ReadError::Reset(code)) => return Said::Reset(code.into_inner()),
-                Err(other) => panic!("the CONNECT stream ended otherwise: {other}"),
+                Ok(None) => return Ok(Said::Fin),
+                Err(quinn::ReadError::Reset(code)) => return Ok(Said::Reset(code.into_inner())),
+                Err(other) => return Err(other),
             }
         }
     }

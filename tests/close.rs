@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use web_transport_quinn::{Session, SessionError, WebTransportError};
 use wharf_proto::capsule::Capsule;
 
 use crate::{
-    harness::{Log, TestServer, path, within},
+    harness::{Log, TestServer, path},
+    peer::{End, Http, Peer, PeerSession, over_both},
     raw::{NEWEST, Raw},
     relay::Relay,
 };
 
-async fn closed_by_server(session: &Session) -> (u32, String) {
-    match within("the close", session.closed()).await {
-        SessionError::WebTransportError(WebTransportError::Closed(code, reason)) => (code, reason),
-        other => panic!("closed otherwise: {other}"),
+/// The code of the server's close.
+async fn code_of_close(session: &PeerSession) -> u32 {
+    match session.closed().await {
+        End::Close(code, _) => code,
+        other => panic!("closed otherwise: {other:?}"),
     }
 }
 
@@ -25,53 +26,52 @@ fn closed_lines(path: &str) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn close_reason_reaches_the_handler_exactly_once() {
+over_both!(close_reason_reaches_the_handler_exactly_once);
+async fn close_reason_reaches_the_handler_exactly_once(http: Http) {
     let server = TestServer::start().await;
     for (code, reason) in [(0, ""), (7, "bye"), (u32::MAX, "\u{1f6a2} ends")] {
         let path = path("report");
-        let session = server.connect(&path).await;
-        session.close(code, reason.as_bytes());
+        let session = server.session(http, &path).await;
+        assert!(session.close(code, reason).await);
         Log::line(&path, "closed").await;
         server.no_instances().await;
         assert_eq!(
             closed_lines(&path),
             [format!("closed {code} peer clean {reason:?}")]
         );
+        assert_eq!(session.closed().await, End::Fin, "no close answers a close");
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_handlers_close_reaches_the_peer_and_itself_exactly_once() {
+over_both!(the_handlers_close_reaches_the_peer_and_itself_exactly_once);
+async fn the_handlers_close_reaches_the_peer_and_itself_exactly_once(http: Http) {
     let server = TestServer::start().await;
     for name in ["close", "close-on-data"] {
         let path = format!("{}?code=42&reason=good+bye", path(name));
-        let session = server.connect(&path).await;
+        let session = server.session(http, &path).await;
         if name == "close-on-data" {
             let (mut send, _recv) = session.open_bi().await.unwrap();
             send.write_all(b"x").await.unwrap();
         }
-        assert_eq!(
-            closed_by_server(&session).await,
-            (42, "good bye".to_owned())
-        );
+        assert_eq!(session.closed().await, http.closed(42, "good bye"));
+        drop(session);
         server.no_instances().await;
         assert_eq!(closed_lines(&path), ["closed 42 local clean \"good bye\""]);
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_trap_ends_that_session_only_and_the_peer_sees_why() {
+over_both!(a_trap_ends_that_session_only_and_the_peer_sees_why);
+async fn a_trap_ends_that_session_only_and_the_peer_sees_why(http: Http) {
     let server = TestServer::start().await;
-    let other = server.connect("/plain").await;
+    let other = server.session(http, "/plain").await;
     for name in ["trap", "trap-in-constructor"] {
         let path = path(name);
-        let session = server.connect(&path).await;
+        let session = server.session(http, &path).await;
         if name == "trap" {
             let (mut send, _recv) = session.open_bi().await.unwrap();
             send.write_all(b"x").await.unwrap();
         }
-        assert_eq!(closed_by_server(&session).await.0, 0xffff_ff01);
+        assert_eq!(code_of_close(&session).await, 0xffff_ff01);
         assert!(
             Log::of(&path)
                 .iter()
@@ -80,40 +80,43 @@ async fn a_trap_ends_that_session_only_and_the_peer_sees_why() {
             Log::of(&path)
         );
     }
-    let (mut send, mut recv) = other.open_bi().await.unwrap();
-    send.write_all(b"still here").await.unwrap();
-    send.finish().unwrap();
-    assert_eq!(
-        within("the echo", recv.read_to_end(99)).await.unwrap(),
-        b"still here"
-    );
+    other.expect_echo(b"still here").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_does_not_return_is_ended_with_its_session_only() {
+over_both!(a_handler_that_does_not_return_is_ended_with_its_session_only);
+async fn a_handler_that_does_not_return_is_ended_with_its_session_only(http: Http) {
     let server = TestServer::start().await;
-    let other = server.connect("/plain").await;
-    let session = server.connect(&path("spin")).await;
+    let other = server.session(http, "/plain").await;
+    let session = server.session(http, &path("spin")).await;
     let (mut send, _recv) = session.open_bi().await.unwrap();
     send.write_all(b"x").await.unwrap();
-    assert_eq!(closed_by_server(&session).await.0, 0xffff_ff02);
-    let (mut send, mut recv) = other.open_bi().await.unwrap();
-    send.write_all(b"still here").await.unwrap();
-    send.finish().unwrap();
-    assert_eq!(
-        within("the echo", recv.read_to_end(99)).await.unwrap(),
-        b"still here"
-    );
+    assert_eq!(code_of_close(&session).await, 0xffff_ff02);
+    other.expect_echo(b"still here").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_takes_all_memory_is_ended() {
+over_both!(a_handler_that_takes_all_memory_is_ended);
+async fn a_handler_that_takes_all_memory_is_ended(http: Http) {
     let server = TestServer::start().await;
-    let session = server.connect(&path("grow")).await;
+    let session = server.session(http, &path("grow")).await;
     let (mut send, _recv) = session.open_bi().await.unwrap();
     send.write_all(b"x").await.unwrap();
-    assert_eq!(closed_by_server(&session).await.0, 0xffff_ff03);
+    assert_eq!(code_of_close(&session).await, 0xffff_ff03);
+    drop(session);
     server.no_instances().await;
+}
+
+over_both!(a_session_that_is_aborted_ends_unclean_for_the_handler);
+async fn a_session_that_is_aborted_ends_unclean_for_the_handler(http: Http) {
+    let server = TestServer::start().await;
+    let peer = Peer::connect(http, &server).await;
+    let other = peer.session("/plain").await;
+    let path = path("report");
+    let session = peer.session(&path).await;
+    Log::line(&path, "constructed").await;
+    session.abort().await;
+    let line = Log::line(&path, "closed").await;
+    assert!(line.starts_with("closed 0 peer unclean"), "{line}");
+    other.expect_echo(b"the other goes on").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

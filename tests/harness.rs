@@ -21,6 +21,8 @@ use wharf::{
     server::{Host, Server},
 };
 
+use crate::peer::{Http, Peer, PeerSession};
+
 /// What no wait in a test may exceed: a failure then, not a hang.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -116,7 +118,12 @@ impl TestServer {
             .unwrap()
     }
 
-    /// A session to that path.
+    /// A session to that path, on a connection of its own.
+    pub(crate) async fn session(&self, http: Http, path: &str) -> PeerSession {
+        Peer::connect(http, self).await.session(path).await
+    }
+
+    /// A session to that path, of somebody else's client.
     pub(crate) async fn connect(&self, path: &str) -> Session {
         self.try_connect(path).await.unwrap()
     }

@@ -1,12 +1,14 @@
-//! The tables of `tests/README.md` name every behaviour once, and only tests that there are.
+//! The tables of `tests/README.md` name every behaviour once, and only tests that there are; what is to run over both
+//! HTTP versions does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    process::Command,
 };
 
-use crate::{harness::root, tidy::rust_files};
+use crate::{harness::root, peer::Http, tidy::rust_files};
 
 /// How many behaviours there are to equal.
 const BEHAVIOURS: u32 = 165;
@@ -18,12 +20,14 @@ const PLACES: &[(&str, &str)] = &[
     ("host/proto/src", "wharf_proto::"),
 ];
 
-/// The names of the test functions of a source.
+/// The names of the test functions of a source; those that run over both HTTP versions are one each.
 fn tests_in(source: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut marked = false;
     for line in source.lines().map(str::trim) {
-        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+        if let Some(name) = over_both(line) {
+            names.push(name.to_owned());
+        } else if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
             marked = true;
         } else if let Some(name) = function(line) {
             if marked {
@@ -33,6 +37,12 @@ fn tests_in(source: &str) -> Vec<String> {
         }
     }
     names
+}
+
+/// The function of which that line makes a test for each HTTP version.
+fn over_both(line: &str) -> Option<&str> {
+    let arguments = line.strip_prefix("over_both!(")?.strip_suffix(");")?;
+    arguments.split(' ').next_back()
 }
 
 /// The function that begins on that line.
@@ -62,6 +72,34 @@ fn all_tests() -> BTreeSet<String> {
         }
     }
     names
+}
+
+/// The functions of which there is to be a test for each HTTP version, by their names in the tables.
+fn behaviours_of_both() -> BTreeSet<String> {
+    let place = root().join("tests");
+    let mut names = BTreeSet::new();
+    for file in rust_files(&place) {
+        let source = fs::read_to_string(&file).unwrap();
+        // Of this file, the macro's name stands in a text.
+        let module = module(file.strip_prefix(&place).unwrap());
+        if module != "inventory" {
+            let both = source.lines().filter_map(over_both);
+            names.extend(both.map(|name| format!("{module}::{name}")));
+        }
+    }
+    names
+}
+
+/// The tests that this program has.
+fn tests_of_this_program() -> BTreeSet<String> {
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    let listed = program.args(["--list", "--format", "terse"]).output();
+    let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
+    listed
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The cells of the rows of the tables below a heading, without their heads.
@@ -122,6 +160,24 @@ fn every_row_names_tests_that_there_are_or_says_why_not() {
 }
 
 #[test]
+fn every_behaviour_of_both_http_versions_is_tested_over_each_that_is_served() {
+    let mut tests = tests_of_this_program();
+    tests.retain(|name| {
+        ["::http3", "::http2"]
+            .iter()
+            .any(|half| name.ends_with(half))
+    });
+    let halves = |name: String| {
+        let half = move |http: &Http| format!("{name}::{}", http.name());
+        Http::SERVED.iter().map(half)
+    };
+    let expected: BTreeSet<_> = behaviours_of_both().into_iter().flat_map(halves).collect();
+    assert!(!expected.is_empty());
+    let differ: Vec<_> = tests.symmetric_difference(&expected).collect();
+    assert!(differ.is_empty(), "in only one of the two: {differ:#?}");
+}
+
+#[test]
 fn a_test_is_found_by_its_attribute() {
     let source = "
         #[test]
@@ -131,8 +187,12 @@ fn a_test_is_found_by_its_attribute() {
         #[tokio::test(flavor = \"multi_thread\")]
         async fn two() {}
         #[test]
-        fn three(value in 0..9u32) {}";
-    assert_eq!(tests_in(source), ["one", "two", "three"]);
+        fn three(value in 0..9u32) {}
+        over_both!(four);
+        async fn four(http: Http) {}
+        over_both!(#[ignore = \"long\"] five);";
+    let names = ["one", "two", "three", "four", "five"];
+    assert_eq!(tests_in(source), names);
     assert_eq!(module(Path::new("session/tests/pair.rs")), "session::pair");
     assert_eq!(module(Path::new("capsule/tests.rs")), "capsule");
 }

@@ -32,6 +32,7 @@ mod inventory;
 mod listener;
 mod many;
 mod negotiation;
+mod peer;
 mod pouring;
 mod random;
 mod raw;

@@ -8,14 +8,11 @@ use std::sync::{
 use bytes::Bytes;
 use tokio::{sync::Semaphore, task::JoinSet};
 use wharf::transport::Limits;
-use wharf_proto::{
-    capsule::{Capsule, Decoder},
-    varint::VarInt,
-};
+use wharf_proto::capsule::{Capsule, Decoder};
 
 use crate::{
     harness::within,
-    raw::{Raw, RawSession},
+    raw::{Raw, RawSession, read_varint},
 };
 
 const PIECE: u32 = 16 << 10;
@@ -119,7 +116,9 @@ async fn pour(
 async fn take_credit(mut recv: quinn::RecvStream, credit: Arc<Semaphore>) {
     let mut granted = u64::from(Limits::default().session_receive_credit);
     let mut decoder = Decoder::new(0);
-    while let (Some(kind), Some(length)) = (varint(&mut recv).await, varint(&mut recv).await) {
+    while let (Some(kind), Some(length)) =
+        (read_varint(&mut recv).await, read_varint(&mut recv).await)
+    {
         let mut payload = vec![0; usize::try_from(length).unwrap()];
         recv.read_exact(&mut payload).await.unwrap();
         if kind != 0 {
@@ -134,14 +133,6 @@ async fn take_credit(mut recv: quinn::RecvStream, credit: Arc<Semaphore>) {
             }
         }
     }
-}
-
-async fn varint(recv: &mut quinn::RecvStream) -> Option<u64> {
-    let mut bytes = [0; 8];
-    recv.read_exact(&mut bytes[..1]).await.ok()?;
-    let length = 1 << (bytes[0] >> 6);
-    recv.read_exact(&mut bytes[1..length]).await.ok()?;
-    VarInt::decode(&bytes[..length]).map(|(value, _)| value.into_inner())
 }
 
 /// A session with one stream, on which one word at a time goes there and back.

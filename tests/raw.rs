@@ -340,6 +340,15 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
     Some(value.into())
 }
 
+/// The varint that comes next, where the stream does not end before it is whole.
+pub(crate) async fn read_varint(recv: &mut quinn::RecvStream) -> Option<u64> {
+    let mut bytes = [0; 8];
+    recv.read_exact(&mut bytes[..1]).await.ok()?;
+    let length = 1 << (bytes[0] >> 6);
+    recv.read_exact(&mut bytes[1..length]).await.ok()?;
+    VarInt::decode(&bytes[..length]).map(|(value, _)| value.into_inner())
+}
+
 /// What comes up to FIN, of a stream of which some was read already. QUIC's own `read_to_end` reads in any order, and may
 /// then take twice what was read in order before and was sent again.
 pub(crate) async fn read_rest(recv: &mut quinn::RecvStream) -> Result<Vec<u8>, quinn::ReadError> {

@@ -1,10 +1,11 @@
 //! Streams: every byte arrives, in order, in both directions, whoever opened them.
 
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use web_transport_quinn::{RecvStream, SendStream, Session};
 
-use crate::harness::{Log, TestServer, path, within};
+use crate::{
+    harness::{Log, TestServer, path, within},
+    peer::{Gone, Http, Peer, PeerRecv, PeerSend, PeerSession, over_both},
+};
 
 /// Bytes that look random and can be made again.
 fn pattern(seed: u64) -> impl Iterator<Item = u8> {
@@ -18,7 +19,7 @@ fn pattern(seed: u64) -> impl Iterator<Item = u8> {
     .flat_map(u64::to_le_bytes)
 }
 
-async fn send_all(mut send: SendStream, size: usize, seed: u64) -> [u8; 32] {
+async fn send_all(mut send: PeerSend, size: usize, seed: u64) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut bytes = pattern(seed).take(size);
     loop {
@@ -27,23 +28,23 @@ async fn send_all(mut send: SendStream, size: usize, seed: u64) -> [u8; 32] {
             break;
         }
         hash.update(&piece);
-        send.write_chunk(Bytes::from(piece)).await.unwrap();
+        send.write_all(&piece).await.unwrap();
     }
     send.finish().unwrap();
     hash.finalize().into()
 }
 
-async fn receive_all(mut recv: RecvStream) -> (usize, [u8; 32]) {
+async fn receive_all(mut recv: PeerRecv) -> (usize, [u8; 32]) {
     let mut hash = Sha256::new();
     let mut size = 0;
-    while let Some(chunk) = recv.read_chunk(usize::MAX, true).await.unwrap() {
-        size += chunk.bytes.len();
-        hash.update(&chunk.bytes);
+    while let Some(chunk) = recv.read_chunk().await.unwrap() {
+        size += chunk.len();
+        hash.update(&chunk);
     }
     (size, hash.finalize().into())
 }
 
-async fn echo(session: &Session, size: usize, seed: u64) {
+async fn echo(session: &PeerSession, size: usize, seed: u64) {
     let (send, recv) = session.open_bi().await.unwrap();
     let sending = tokio::spawn(send_all(send, size, seed));
     let (received, hash) = within("the echo", receive_all(recv)).await;
@@ -55,24 +56,24 @@ async fn echo(session: &Session, size: usize, seed: u64) {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bidi_stream_echoes_every_byte_from_1_to_64_mib() {
+over_both!(a_bidi_stream_echoes_every_byte_from_1_to_64_mib);
+async fn a_bidi_stream_echoes_every_byte_from_1_to_64_mib(http: Http) {
     let server = TestServer::start().await;
-    let session = server.connect("/plain").await;
+    let session = server.session(http, "/plain").await;
     for size in [0, 1, 64 << 10, 16 << 20, 64 << 20] {
         echo(&session, size, size as u64).await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_streams_one_after_the_other_leave_none_open() {
+over_both!(a_thousand_streams_one_after_the_other_leave_none_open);
+async fn a_thousand_streams_one_after_the_other_leave_none_open(http: Http) {
     let server = TestServer::start().await;
     let path = path("info");
-    let echoing = server.connect("/plain").await;
+    let echoing = server.session(http, "/plain").await;
     for n in 0..1000 {
         echo(&echoing, 32, n).await;
     }
-    let session = server.connect(&path).await;
+    let session = server.session(http, &path).await;
     for _ in 0..10 {
         let (mut send, mut recv) = session.open_bi().await.unwrap();
         send.write_all(b"?").await.unwrap();
@@ -82,10 +83,10 @@ async fn a_thousand_streams_one_after_the_other_leave_none_open() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_streams_at_once_keep_their_bytes_apart() {
+over_both!(a_hundred_streams_at_once_keep_their_bytes_apart);
+async fn a_hundred_streams_at_once_keep_their_bytes_apart(http: Http) {
     let server = TestServer::start().await;
-    let session = server.connect("/plain").await;
+    let session = server.session(http, "/plain").await;
     let echoes = (0..100_u8).map(|n| {
         let session = session.clone();
         tokio::spawn(async move { echo(&session, 100_000 + usize::from(n), n.into()).await })
@@ -95,10 +96,10 @@ async fn a_hundred_streams_at_once_keep_their_bytes_apart() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_uni_stream_is_answered_on_a_new_uni_stream() {
+over_both!(a_uni_stream_is_answered_on_a_new_uni_stream);
+async fn a_uni_stream_is_answered_on_a_new_uni_stream(http: Http) {
     let server = TestServer::start().await;
-    let session = server.connect("/plain").await;
+    let session = server.session(http, "/plain").await;
     for size in [1, 1 << 20] {
         let send = session.open_uni().await.unwrap();
         let sent = send_all(send, size, 7).await;
@@ -107,10 +108,10 @@ async fn a_uni_stream_is_answered_on_a_new_uni_stream() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_server_opens_streams_before_the_client_has_sent_anything() {
+over_both!(the_server_opens_streams_before_the_client_has_sent_anything);
+async fn the_server_opens_streams_before_the_client_has_sent_anything(http: Http) {
     let server = TestServer::start().await;
-    let session = server.connect(&path("push")).await;
+    let session = server.session(http, &path("push")).await;
     let (_, mut bidi) = within("the bidi stream", session.accept_bi())
         .await
         .unwrap();
@@ -121,49 +122,41 @@ async fn the_server_opens_streams_before_the_client_has_sent_anything() {
     assert_eq!(uni.read_to_end(99).await.unwrap(), b"pushed-uni");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_is_visible_as_soon_as_it_is_opened() {
+over_both!(a_stream_is_visible_as_soon_as_it_is_opened);
+async fn a_stream_is_visible_as_soon_as_it_is_opened(http: Http) {
     let server = TestServer::start().await;
-    let session = server.connect(&path("open-only")).await;
+    let session = server.session(http, &path("open-only")).await;
     within("a stream without data", session.accept_bi())
         .await
         .unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_peers_reset_reaches_the_handler_and_the_other_direction_goes_on() {
+over_both!(a_peers_reset_reaches_the_handler_and_the_other_direction_goes_on);
+async fn a_peers_reset_reaches_the_handler_and_the_other_direction_goes_on(http: Http) {
     let server = TestServer::start().await;
     let path = path("flood");
-    let session = server.connect(&format!("{path}?bytes=1000000")).await;
+    let session = server.session(http, &format!("{path}?bytes=1000000")).await;
     let path = format!("{path}?bytes=1000000");
     let (mut send, recv) = session.open_bi().await.unwrap();
     send.write_all(b"go").await.unwrap();
-    let id = Log::line(&path, "data")
-        .await
-        .split(' ')
-        .nth(1)
-        .unwrap()
-        .to_owned();
-    send.reset(4_294_967_295).unwrap();
+    let id = send.id();
+    Log::line(&path, &format!("data {id}")).await;
+    send.reset(4_294_967_295);
     Log::line(&path, &format!("reset {id} 4294967295")).await;
     assert_eq!(within("the flood", receive_all(recv)).await.0, 1_000_000);
     Log::line(&path, &format!("stream-closed {id}")).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_peers_stop_reaches_the_handler_and_the_other_direction_goes_on() {
+over_both!(a_peers_stop_reaches_the_handler_and_the_other_direction_goes_on);
+async fn a_peers_stop_reaches_the_handler_and_the_other_direction_goes_on(http: Http) {
     let server = TestServer::start().await;
     let path = path("report");
-    let session = server.connect(&path).await;
+    let session = server.session(http, &path).await;
     let (mut send, mut recv) = session.open_bi().await.unwrap();
     send.write_all(b"first").await.unwrap();
-    let id = Log::line(&path, "data")
-        .await
-        .split(' ')
-        .nth(1)
-        .unwrap()
-        .to_owned();
-    recv.stop(30).unwrap();
+    let id = send.id();
+    Log::line(&path, &format!("data {id}")).await;
+    recv.stop(30);
     Log::line(&path, &format!("stop {id} 30")).await;
     send.write_all(b"second!").await.unwrap();
     send.finish().unwrap();
@@ -171,27 +164,20 @@ async fn a_peers_stop_reaches_the_handler_and_the_other_direction_goes_on() {
     Log::line(&path, &format!("stream-closed {id}")).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_handlers_reset_and_stop_reach_the_peer_with_their_codes() {
+over_both!(the_handlers_reset_and_stop_reach_the_peer_with_their_codes);
+async fn the_handlers_reset_and_stop_reach_the_peer_with_their_codes(http: Http) {
     let server = TestServer::start().await;
+    let peer = Peer::connect(http, &server).await;
     for code in [0, 30, 255, u32::MAX] {
-        let session = server
-            .connect(&format!("{}?code={code}", path("reset")))
+        let session = peer
+            .session(&format!("{}?code={code}", path("reset")))
             .await;
         let (mut send, mut recv) = session.open_bi().await.unwrap();
         send.write_all(b"x").await.unwrap();
-        assert_eq!(
-            within("the reset", recv.received_reset()).await.unwrap(),
-            Some(code)
-        );
-        let session = server
-            .connect(&format!("{}?code={code}", path("stop")))
-            .await;
+        assert_eq!(recv.given_up().await, Gone::Code(code));
+        let session = peer.session(&format!("{}?code={code}", path("stop"))).await;
         let (mut send, _recv) = session.open_bi().await.unwrap();
         send.write_all(b"x").await.unwrap();
-        assert_eq!(
-            within("the stop", send.stopped()).await.unwrap(),
-            Some(code)
-        );
+        assert_eq!(send.stopped().await, Gone::Code(code));
     }
 }
