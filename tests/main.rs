@@ -17,6 +17,7 @@ mod capsules;
 mod cli;
 mod close;
 mod commands;
+mod connect;
 mod connect_stream;
 mod datagrams;
 mod drain;

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     close::{self, Close},
-    transport::{Closed, Closer, Event, HttpVersion, Request, Response, Session},
+    transport::{Closed, Closer, Event, HttpVersion, Request, Response, Role, Session},
 };
 
 /// What a hostcall may copy out of a guest beyond what the guest's memory may hold: lists of fields, for instance.
@@ -393,7 +393,10 @@ fn wit_request(request: &Request) -> types::Request {
         http: match request.http {
             HttpVersion::Http3 => types::HttpVersion::Http3,
         },
-        role: types::Role::Server,
+        role: match request.role {
+            Role::Server => types::Role::Server,
+            Role::Client => types::Role::Client,
+        },
     }
 }
 

@@ -14,7 +14,9 @@ use wharf_proto::code::HttpCode;
 
 use super::Limits;
 
+mod body;
 mod classify;
+mod client;
 mod commands;
 mod connect;
 mod connection;
@@ -33,6 +35,7 @@ mod streams;
 mod table;
 mod tap;
 
+pub(super) use client::connect;
 pub use connection::Connection;
 pub(crate) use listener::Listener;
 pub use request::{Exchange, Incoming, Requested};

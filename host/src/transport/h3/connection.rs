@@ -21,7 +21,7 @@ use super::{
     table::Table,
     tap::{Notes, RequestNote, Tap},
 };
-use crate::transport::{HttpVersion, Limits, Request, Response};
+use crate::transport::{HttpVersion, Limits, Request, Response, Role};
 
 /// Streams on their way from the classifier to `h3`.
 const H3_QUEUE: usize = 16;
@@ -188,6 +188,7 @@ async fn serve(
     };
     let tap = Tap::new(conn.clone(), ours.encode(), uni_streams, bidi_streams);
     let sorter = Sorter {
+        role: Role::Server,
         conn: conn.clone(),
         table: table.clone(),
         notes: notes.clone(),
@@ -211,7 +212,7 @@ async fn serve(
     table.notify(&lost_notice(&lost));
 }
 
-fn lost_notice(error: &quinn::ConnectionError) -> Notice {
+pub(super) fn lost_notice(error: &quinn::ConnectionError) -> Notice {
     let (code, reason) = match error {
         quinn::ConnectionError::ApplicationClosed(close) => {
             let code = wharf_proto::varint::VarInt::try_from(close.error_code.into_inner())
@@ -390,6 +391,7 @@ impl Requests {
             connect,
             peer,
             http: HttpVersion::Http3,
+            role: Role::Server,
             draft,
         };
         Some(Incoming {

@@ -10,7 +10,7 @@ use std::{
     future::Future,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -19,14 +19,17 @@ use std::{
 use bytes::Bytes;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, WriteBuf};
 use tokio::sync::{mpsc, watch};
-use wharf_proto::code::{HttpCode, Violation};
+use wharf_proto::{
+    code::{HttpCode, Violation},
+    connect::Token,
+};
 
 use super::{filter::Filter, quic_code, settings::PeerSettings};
 
 mod send;
 
 pub(super) use send::SendSide;
-use send::{Answer, Out};
+use send::{Answer, Edit, Out};
 
 /// What is learnt below `h3` and used above it.
 #[derive(Debug, Default)]
@@ -83,7 +86,7 @@ impl Notes {
         self.requests().remove(&stream).unwrap_or_default()
     }
 
-    fn requests(&self) -> std::sync::MutexGuard<'_, HashMap<u64, RequestNote>> {
+    fn requests(&self) -> MutexGuard<'_, HashMap<u64, RequestNote>> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -199,14 +202,24 @@ impl Drop for RecvSide {
     }
 }
 
-/// A request stream.
+/// A request stream, of either end.
 pub(super) struct Bidi {
     send: SendSide,
     recv: RecvSide,
 }
 
 impl Bidi {
+    /// A stream of a peer's, that is to be answered.
     pub(super) fn new(send: quinn::SendStream, recv: RecvSide) -> Self {
+        Self::with_edit(send, recv, None)
+    }
+
+    /// A stream of our own, for a request with that `:protocol`.
+    pub(super) fn asking(send: quinn::SendStream, recv: RecvSide, token: Token) -> Self {
+        Self::with_edit(send, recv, Some(Edit::Protocol(token.as_str())))
+    }
+
+    fn with_edit(send: quinn::SendStream, recv: RecvSide, edit: Option<Edit>) -> Self {
         let stopped = send.stopped();
         let abandon = {
             let mut requests = recv.notes.requests();
@@ -220,7 +233,7 @@ impl Bidi {
         };
         let answer = Answer::new(send, abandon);
         Self {
-            send: SendSide::new(Out::Peer(answer), None),
+            send: SendSide::new(Out::Request(answer), edit),
             recv,
         }
     }
@@ -281,9 +294,10 @@ pub(super) struct Tap {
     quic: quinn::Connection,
     conn: h3_quinn::Connection,
     /// Goes out on the first stream that `h3` opens.
-    settings: Option<Bytes>,
+    settings: Option<Edit>,
     uni: mpsc::Receiver<RecvSide>,
     bidi: mpsc::Receiver<Bidi>,
+    opener: Opener,
 }
 
 impl Tap {
@@ -296,9 +310,10 @@ impl Tap {
         Self {
             quic: conn.clone(),
             conn: h3_quinn::Connection::new(conn),
-            settings: Some(settings),
+            settings: Some(Edit::Settings(settings)),
             uni,
             bidi,
+            opener: Opener::default(),
         }
     }
 }
@@ -335,7 +350,7 @@ impl quic::OpenStreams<Bytes> for Tap {
 
 impl quic::Connection<Bytes> for Tap {
     type RecvStream = RecvSide;
-    type OpenStreams = NoStreams;
+    type OpenStreams = Opener;
 
     fn poll_accept_recv(
         &mut self,
@@ -355,20 +370,32 @@ impl quic::Connection<Bytes> for Tap {
             .map(|stream| stream.ok_or_else(classifier_gone))
     }
 
-    fn opener(&self) -> NoStreams {
-        NoStreams
+    fn opener(&self) -> Opener {
+        self.opener.clone()
     }
 }
 
-/// `h3` asks for an opener that a server has no use for.
-pub(super) struct NoStreams;
+/// Gives `h3` the stream that a client has opened for its request. A server has no use for it. All clones are one.
+#[derive(Clone, Default)]
+pub(super) struct Opener(Arc<Mutex<Option<Bidi>>>);
 
-impl quic::OpenStreams<Bytes> for NoStreams {
+impl Opener {
+    /// Leaves the stream on which the next request goes out.
+    pub(super) fn put(&self, stream: Bidi) {
+        *self.place() = Some(stream);
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Bidi>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl quic::OpenStreams<Bytes> for Opener {
     type BidiStream = Bidi;
     type SendStream = SendSide;
 
     fn poll_open_bidi(&mut self, _: &mut Context<'_>) -> Poll<Result<Bidi, StreamErrorIncoming>> {
-        Poll::Ready(Err(no_requests()))
+        Poll::Ready(self.place().take().ok_or_else(no_requests))
     }
 
     fn poll_open_send(
@@ -382,7 +409,7 @@ impl quic::OpenStreams<Bytes> for NoStreams {
 }
 
 fn no_requests() -> StreamErrorIncoming {
-    StreamErrorIncoming::Unknown("an HTTP/3 server opens no requests".into())
+    StreamErrorIncoming::Unknown("no stream was opened for a request".into())
 }
 
 /// The classifier ends when the connection is lost.

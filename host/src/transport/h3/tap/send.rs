@@ -1,4 +1,5 @@
-//! The sending half of a stream of `h3`'s: what it says goes out, with our SETTINGS in place of its own.
+//! The sending half of a stream of `h3`'s: what it says goes out, but for the SETTINGS and the `:protocol` that it does
+//! not know.
 
 use std::{
     pin::Pin,
@@ -11,6 +12,7 @@ use h3::quic::{self, ConnectionErrorIncoming, SendStreamUnframed, StreamErrorInc
 use wharf_proto::varint::VarInt;
 
 use super::{AbandonCode, connection_error, stream_id};
+use crate::transport::h3::qpack;
 
 /// A sending stream of `h3`'s.
 pub(in super::super) struct SendSide {
@@ -18,14 +20,31 @@ pub(in super::super) struct SendSide {
     pending: Option<WriteBuf<Bytes>>,
     /// Written before `pending`.
     raw: Bytes,
-    /// Our SETTINGS, on the control stream until `h3` has sent its own.
-    settings: Option<Bytes>,
+    /// What is put in the first frame, until `h3` has sent that.
+    edit: Option<Edit>,
+}
+
+/// What `h3` would not say by itself.
+pub(super) enum Edit {
+    /// These SETTINGS, on the control stream.
+    Settings(Bytes),
+    /// This `:protocol`, in a request.
+    Protocol(&'static str),
+}
+
+impl Edit {
+    fn apply(&self, theirs: &[u8]) -> Option<Bytes> {
+        match self {
+            Self::Settings(settings) => replace_settings(theirs, settings),
+            Self::Protocol(token) => replace_protocol(theirs, token),
+        }
+    }
 }
 
 pub(super) enum Out {
-    /// The answering half of a peer's stream.
-    Peer(Answer),
-    /// A stream that `h3` opened.
+    /// The sending half of a request stream, whoever opened it.
+    Request(Answer),
+    /// A stream that `h3` opened by itself.
     Own(Box<h3_quinn::SendStream<Bytes>>),
 }
 
@@ -62,12 +81,12 @@ impl Drop for Answer {
 }
 
 impl SendSide {
-    pub(super) fn new(out: Out, settings: Option<Bytes>) -> Self {
+    pub(super) fn new(out: Out, edit: Option<Edit>) -> Self {
         Self {
             out,
             pending: None,
             raw: Bytes::new(),
-            settings,
+            edit,
         }
     }
 }
@@ -87,7 +106,7 @@ impl quic::SendStream<Bytes> for SendSide {
                 continue;
             }
             let written = match &mut self.out {
-                Out::Peer(answer) => ready!(Pin::new(&mut answer.stream).poll_write(cx, chunk))
+                Out::Request(answer) => ready!(Pin::new(&mut answer.stream).poll_write(cx, chunk))
                     .map_err(write_error)?,
                 Out::Own(stream) => ready!(stream.poll_send(cx, &mut &*chunk))?,
             };
@@ -101,12 +120,12 @@ impl quic::SendStream<Bytes> for SendSide {
 
     fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
         let mut data: WriteBuf<Bytes> = data.into();
-        if let Some(settings) = self.settings.take() {
+        if let Some(edit) = self.edit.take() {
             let theirs = data.copy_to_bytes(data.remaining());
-            self.raw = replace_settings(&theirs, &settings).ok_or_else(|| {
+            self.raw = edit.apply(&theirs).ok_or_else(|| {
                 StreamErrorIncoming::ConnectionErrorIncoming {
                     connection_error: ConnectionErrorIncoming::InternalError(
-                        "h3 began its control stream with something other than SETTINGS".to_owned(),
+                        "h3 began a stream with another frame than it should".to_owned(),
                     ),
                 }
             })?;
@@ -119,7 +138,7 @@ impl quic::SendStream<Bytes> for SendSide {
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
         match &mut self.out {
             // An error says that the peer stopped the stream: nobody is left to be told.
-            Out::Peer(answer) => {
+            Out::Request(answer) => {
                 answer.over = true;
                 Poll::Ready(answer.stream.finish().or(Ok(())))
             }
@@ -129,14 +148,14 @@ impl quic::SendStream<Bytes> for SendSide {
 
     fn reset(&mut self, code: u64) {
         match &mut self.out {
-            Out::Peer(answer) => answer.reset(code),
+            Out::Request(answer) => answer.reset(code),
             Out::Own(stream) => stream.reset(code),
         }
     }
 
     fn send_id(&self) -> quic::StreamId {
         match &self.out {
-            Out::Peer(answer) => stream_id(answer.stream.id()),
+            Out::Request(answer) => stream_id(answer.stream.id()),
             Out::Own(stream) => stream.send_id(),
         }
     }
@@ -146,18 +165,38 @@ impl quic::SendStream<Bytes> for SendSide {
 fn replace_settings(theirs: &[u8], settings: &[u8]) -> Option<Bytes> {
     const CONTROL: u8 = 0x00;
     const SETTINGS: u8 = 0x04;
-    let frame = theirs.strip_prefix(&[CONTROL, SETTINGS])?;
-    let (length, used) = VarInt::decode(frame)?;
-    let payload = frame.get(used..)?;
-    let rest = payload.get(usize::try_from(length.into_inner()).ok()?..)?;
+    let (_, rest) = take_frame(theirs.strip_prefix(&[CONTROL])?, SETTINGS)?;
     let mut ours = BytesMut::with_capacity(2 + VarInt::MAX_SIZE + settings.len() + rest.len());
-    ours.put_slice(&[CONTROL, SETTINGS]);
-    VarInt::try_from(settings.len() as u64)
-        .ok()?
-        .encode(&mut ours);
-    ours.put_slice(settings);
+    ours.put_u8(CONTROL);
+    put_frame(&mut ours, SETTINGS, settings)?;
     ours.put_slice(rest);
     Some(ours.freeze())
+}
+
+/// A request's first bytes as `h3` wrote them, with that `:protocol` in place of the one it knows.
+fn replace_protocol(theirs: &[u8], token: &str) -> Option<Bytes> {
+    const HEADERS: u8 = 0x01;
+    let (section, rest) = take_frame(theirs, HEADERS)?;
+    let section = qpack::with_protocol(section, token)?;
+    let mut ours = BytesMut::with_capacity(1 + VarInt::MAX_SIZE + section.len() + rest.len());
+    put_frame(&mut ours, HEADERS, &section)?;
+    ours.put_slice(rest);
+    Some(ours.freeze())
+}
+
+/// The payload of a frame of that type, and what follows the frame.
+fn take_frame(bytes: &[u8], kind: u8) -> Option<(&[u8], &[u8])> {
+    let frame = bytes.strip_prefix(&[kind])?;
+    let (length, used) = VarInt::decode(frame)?;
+    let length = usize::try_from(length.into_inner()).ok()?;
+    frame.get(used..)?.split_at_checked(length)
+}
+
+fn put_frame(out: &mut BytesMut, kind: u8, payload: &[u8]) -> Option<()> {
+    out.put_u8(kind);
+    VarInt::try_from(payload.len() as u64).ok()?.encode(out);
+    out.put_slice(payload);
+    Some(())
 }
 
 fn write_error(error: quinn::WriteError) -> StreamErrorIncoming {
