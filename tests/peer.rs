@@ -46,7 +46,7 @@ pub(crate) use over_both;
 
 /// The switch: `$($served)*` comes of it where HTTP/2 is served, `$($not)*` where it is not.
 macro_rules! where_http2_is {
-    (served { $($served:tt)* } not { $($not:tt)* }) => { $($not)* };
+    (served { $($served:tt)* } not { $($not:tt)* }) => { $($served)* };
 }
 pub(crate) use where_http2_is;
 

@@ -51,7 +51,8 @@ const NEVER: &[(&str, &[&str])] = &[
         "host/proto/src",
         &[
             "tokio",
-            "std::time",
+            "Instant",
+            "SystemTime",
             "std::net",
             "std::thread",
             "std::io",

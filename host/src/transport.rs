@@ -9,6 +9,7 @@ use std::{net::SocketAddr, time::Duration};
 use bytes::Bytes;
 use wharf_proto::{buffer::SendLimits, mux};
 
+pub mod client;
 mod exporter;
 pub mod h2;
 pub mod h3;
@@ -138,17 +139,28 @@ pub enum HttpVersion {
     Http2,
 }
 
-/// An extended CONNECT request, as it came.
+/// Which end of a session this program is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It was asked for the session.
+    Server,
+    /// It asked for the session.
+    Client,
+}
+
+/// An extended CONNECT request, as it came, or as it was sent.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Request {
-    /// What the peer asked for.
+    /// What is asked for.
     pub connect: wharf_proto::connect::Request,
     /// The peer's address.
     pub peer: SocketAddr,
     /// The HTTP version of its connection.
     pub http: HttpVersion,
-    /// The draft that the peer follows, for the log.
+    /// Which end we are.
+    pub role: Role,
+    /// The draft that the session follows, for the log.
     pub draft: &'static str,
 }
 

@@ -263,6 +263,15 @@ impl Init {
     }
 }
 
+/// The value of a `wt-available-protocols` request field that offers `protocols`, best first, or `None` if such a field
+/// cannot say one of them.
+#[must_use]
+pub fn encode_protocols(protocols: &[String]) -> Option<String> {
+    let items = protocols.iter();
+    let items = items.map(|protocol| encode_protocol(protocol, ProtocolForm::Strings));
+    Some(items.collect::<Option<Vec<_>>>()?.join(", "))
+}
+
 /// The value of a `wt-protocol` response field that chooses `protocol`, or `None` if such a field cannot say it: only
 /// printable ASCII can, and of that less in a Token.
 #[must_use]
@@ -272,6 +281,16 @@ pub fn encode_protocol(protocol: &str, form: ProtocolForm) -> Option<String> {
         ProtocolForm::Strings => item.bare_item(StringRef::from_str(protocol).ok()?).finish(),
         ProtocolForm::Tokens => item.bare_item(TokenRef::from_str(protocol).ok()?).finish(),
     })
+}
+
+/// The protocol that a `wt-protocol` response field chooses, if it chooses one. A field that is no String,
+/// or no Token, which it was in drafts 10 to 12, counts as absent.
+#[must_use]
+pub fn decode_protocol(value: &[u8]) -> Option<String> {
+    let item = Parser::new(value).parse::<Item>().ok()?.bare_item;
+    let string = item.as_string().map(StringRef::as_str);
+    let name = string.or_else(|| item.as_token().map(TokenRef::as_str))?;
+    Some(name.to_owned())
 }
 
 #[cfg(test)]

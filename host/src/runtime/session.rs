@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     close::{self, Close},
-    transport::{Closed, Closer, Event, Request, Response, Session},
+    transport::{Closed, Closer, Event, Request, Response, Role, Session},
 };
 
 /// What a hostcall may copy out of a guest beyond what the guest's memory may hold: lists of fields, for instance.
@@ -391,7 +391,10 @@ fn wit_request(request: &Request) -> types::Request {
         offered_protocols: connect.offered_protocols.clone(),
         peer: request.peer.to_string(),
         http: request.http.into(),
-        role: types::Role::Server,
+        role: match request.role {
+            Role::Server => types::Role::Server,
+            Role::Client => types::Role::Client,
+        },
     }
 }
 

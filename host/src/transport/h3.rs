@@ -13,7 +13,9 @@ use wharf_proto::code::HttpCode;
 
 use super::{Limits, phase::Shared};
 
+mod body;
 mod classify;
+mod client;
 mod commands;
 mod connect;
 mod connection;
@@ -32,6 +34,7 @@ mod streams;
 mod table;
 mod tap;
 
+pub(super) use client::connect;
 pub use connection::Connection;
 pub(crate) use listener::{Listener, bind};
 pub use request::{Exchange, Incoming};

@@ -48,6 +48,12 @@ impl Session {
         }
     }
 
+    /// The id of its CONNECT stream.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        carried!(&self.0, session => session.id())
+    }
+
     /// The next event. The credit of the bytes in the last [`Event::Data`] goes back to the peer with this call.
     ///
     /// After [`Event::Closed`] it tells the peer what is left to tell, waits for that as

@@ -1,45 +1,66 @@
 //! Where the client's sessions over HTTP/2 come from.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use wharf::transport;
+use bytes::Bytes;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use wharf::transport::{
+    Limits,
+    client::{Ask, ConnectError},
+    h2::Client,
+};
 
 use super::Session;
-use crate::peer::{Head, Terms};
+use crate::{
+    harness::within,
+    peer::{Head, Terms},
+    raw::tls_config,
+};
+
+/// The most credit that the settings of HTTP/2 can say.
+const CREDIT_MAX: u64 = 1 << 30;
 
 /// A connection. It ends with its last clone and session.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    server: SocketAddr,
-    terms: Terms,
+    client: Arc<Client>,
 }
 
-/// What the library gives for a request.
-struct Answer {
-    /// The id of the CONNECT stream.
-    id: u64,
-    response: transport::Response,
-    /// The session, where the response begins one.
-    session: Option<transport::Session>,
-}
-
-#[expect(clippy::unused_async, reason = "each of these waits for the server")]
 impl Connection {
     pub(crate) async fn connect(server: SocketAddr, terms: Terms) -> Self {
-        Self { server, terms }
-    }
-
-    async fn request(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        unimplemented!("{path} of {self:?}, with {fields:?}")
+        let mut limits = Limits::default();
+        limits.session_receive_credit = terms.data.min(CREDIT_MAX) as u32;
+        limits.stream_receive_credit = terms.window;
+        limits.streams_per_kind = terms.streams;
+        let mut tls = tls_config();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let tls = tokio_rustls::TlsConnector::from(Arc::new(tls));
+        let tcp = within("TCP", TcpStream::connect(server)).await.unwrap();
+        tcp.set_nodelay(true).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let tls = within("TLS", tls.connect(name, tcp)).await.unwrap();
+        let client = within("HTTP/2", Client::new(tls, limits)).await.unwrap();
+        Self {
+            client: Arc::new(client),
+        }
     }
 
     /// Asks for a session, which begins where the status is of the 200s.
     pub(crate) async fn ask(&self, path: &str, fields: &[(&str, &str)]) -> (Head, Option<Session>) {
-        let Answer {
-            id,
-            response,
-            session,
-        } = self.request(path, fields).await;
+        let mut ask = Ask::new(&format!("https://localhost{path}")).unwrap();
+        let fields = fields.iter();
+        ask.fields = fields
+            .map(|(name, value)| {
+                let value = Bytes::copy_from_slice(value.as_bytes());
+                ((*name).to_owned(), value)
+            })
+            .collect();
+        let (response, session) = match self.client.connect(&ask).await {
+            Ok((session, response)) => (response, Some(session)),
+            Err(ConnectError::Refused(response)) => (response, None),
+            Err(error) => panic!("{path}: {error}"),
+        };
         let mut head = Head {
             status: response.status,
             fields: http::HeaderMap::new(),
@@ -49,17 +70,17 @@ impl Connection {
             let value = http::HeaderValue::from_maybe_shared(value).unwrap();
             head.fields.append(name, value);
         }
-        let session = session.map(|session| Session::begin(self.clone(), id, session));
+        let session = session.map(|session| Session::begin(self.clone(), session.id(), session));
         (head, session)
     }
 
     /// Closes the connection, without a word in its sessions.
     pub(crate) fn close(&self) {
-        unimplemented!("{self:?}")
+        self.client.close();
     }
 
     /// Waits until the server has closed the connection in order.
     pub(crate) async fn closed(&self) {
-        unimplemented!("{self:?}")
+        self.client.closed().await;
     }
 }

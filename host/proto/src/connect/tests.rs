@@ -152,3 +152,36 @@ fn a_chosen_protocol_is_written_as_the_client_wrote_its_own() {
     assert_eq!(form(b"chat-2, chat-1"), ProtocolForm::Tokens);
     assert_eq!(form(br#""chat-2", "chat-1""#), ProtocolForm::Strings);
 }
+
+#[test]
+fn protocols_are_offered_as_a_list_of_strings() {
+    let offer = |protocols: &[&str]| {
+        encode_protocols(&protocols.iter().map(|&p| p.to_owned()).collect::<Vec<_>>())
+    };
+    let line = br#""chat-2", "chat \"1\"""#;
+    let said = offer(&["chat-2", "chat \"1\""]).unwrap();
+    assert_eq!(said.as_bytes(), line);
+    assert_eq!(offered(&[line]), ["chat-2", "chat \"1\""]);
+    assert_eq!(offer(&[]).unwrap(), "");
+    assert_eq!(offer(&["a", "\u{e4}"]), None);
+}
+
+#[test]
+fn a_chosen_protocol_is_read_as_a_string_or_a_token() {
+    for (value, protocol) in [
+        (&br#""chat-1""#[..], Some("chat-1")),
+        (br#""a \"b\"";x=1"#, Some("a \"b\"")),
+        (b"chat-1", Some("chat-1")),
+        (b"1", None),
+        (br#""a", "b""#, None),
+        (b"", None),
+        (b"\xff", None),
+    ] {
+        assert_eq!(
+            decode_protocol(value).as_deref(),
+            protocol,
+            "{}",
+            value.escape_ascii()
+        );
+    }
+}

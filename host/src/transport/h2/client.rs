@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{Future as _, poll_fn},
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex},
     task::Poll,
@@ -10,22 +11,26 @@ use std::{
 
 use anyhow::Context as _;
 use h2::client::SendRequest;
+use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, sync::watch};
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use wharf_proto::{
-    connect::Init,
+    connect::{Init, Token},
     id::Side,
     mux::{Chunks, Config, Mux},
 };
 
 use super::{
-    alive,
+    ALPN, alive,
     connection::{self, Common, Place},
-    session::Session,
     settings,
-    tap::{Peer, Role, Tap},
+    tap::{Peer, Tap},
 };
-use crate::transport::{Limits, Quirks, phase::Phase};
+use crate::transport::{
+    Limits, Response, Role, Session,
+    client::{Ask, ConnectError, read_response},
+    phase::Phase,
+};
 
 type Driving = h2::client::Connection<Tap<TlsStream<TcpStream>>, Chunks>;
 
@@ -63,38 +68,90 @@ impl Client {
         })
     }
 
-    /// Asks for a session by an extended CONNECT request with this head, whose `:protocol` is added. Without a session,
-    /// the response says why.
+    /// Asks for a session.
     ///
     /// # Errors
     ///
-    /// When the head is malformed, the connection is lost, or the server resets the request.
-    pub async fn connect(
-        &self,
-        mut head: http::Request<()>,
-        quirks: Quirks,
-    ) -> anyhow::Result<(http::response::Parts, Option<super::super::Session>)> {
-        let token = h2::ext::Protocol::from_static("webtransport");
-        head.extensions_mut().insert(token);
-        let mut requests = self.requests.clone().ready().await?;
+    /// Why there is none. Where nothing was asked because the connection is lost, that is
+    /// [`ConnectError::Unreachable`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes back what was asked for.
+    pub async fn connect(&self, ask: &Ask) -> Result<(Session, Response), ConnectError> {
+        let head = head(ask)?;
+        let ready = self.requests.clone().ready().await;
+        let mut requests = ready.map_err(unreachable)?;
         let place = Place::new(&self.common);
-        let (response, send) = requests.send_request(head, false)?;
-        let (parts, body) = response.await?.into_parts();
-        if !parts.status.is_success() {
-            return Ok((parts, None));
-        }
+        let (response, send) = requests.send_request(head, false).map_err(unreachable)?;
+        let response = response
+            .await
+            .map_err(|error| ConnectError::Aborted(error.to_string()))?;
+        let (parts, body) = response.into_parts();
+        let response = read_response(&parts, &ask.protocols)?;
         let limits = &self.common.limits;
         let mux = Mux::new(Config {
             side: Side::Client,
-            order: quirks.fin_order,
-            swapped_ids: quirks.swapped_stream_ids,
+            order: ask.quirks.fin_order,
+            swapped_ids: ask.quirks.swapped_stream_ids,
             local: settings::ours(limits),
             peer: self.peer.borrow().settings.grants(Init::default()),
             limits: limits.mux(),
         });
-        let session = Session::new(mux, send, body, place);
-        Ok((parts, Some(session.into())))
+        let session = super::Session::new(mux, send, body, place);
+        Ok((session.into(), response))
     }
+
+    /// Closes the connection, and tells its sessions' peers nothing but that.
+    pub fn close(&self) {
+        self.common.close();
+    }
+
+    /// Waits until the connection is over, whoever ended it.
+    pub async fn closed(&self) {
+        self.common.closed().await;
+    }
+}
+
+/// Asks for a session on a connection of its own.
+pub(in crate::transport) async fn connect(
+    address: SocketAddr,
+    server_name: ServerName<'static>,
+    mut tls: rustls::ClientConfig,
+    ask: &Ask,
+    limits: &Limits,
+) -> Result<(Session, Response), ConnectError> {
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let tcp = TcpStream::connect(address).await.map_err(unreachable)?;
+    _ = tcp.set_nodelay(true);
+    let connector = TlsConnector::from(Arc::new(tls));
+    let connecting = connector.connect(server_name, tcp).await;
+    let tls = connecting.map_err(unreachable)?;
+    if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
+        return Err(unreachable("the server does not speak HTTP/2 (ALPN)"));
+    }
+    let client = Client::new(tls, limits.clone()).await;
+    let client = client.map_err(|error| unreachable(format!("{error:#}")))?;
+    client.connect(ask).await
+}
+
+fn unreachable(why: impl fmt::Display) -> ConnectError {
+    ConnectError::Unreachable(why.to_string())
+}
+
+/// The head of a request for a session.
+fn head(ask: &Ask) -> Result<http::Request<()>, ConnectError> {
+    let request = ask.request(Token::WebTransport, &[])?;
+    let mut head = http::Request::connect(format!(
+        "{}://{}{}",
+        request.scheme, request.authority, request.path
+    ));
+    for (name, value) in &request.fields {
+        head = head.header(name, &value[..]);
+    }
+    head.extension(h2::ext::Protocol::from_static(Token::WebTransport.as_str()))
+        .body(())
+        .map_err(ConnectError::invalid)
 }
 
 impl fmt::Debug for Client {
@@ -148,8 +205,9 @@ async fn drive(mut driving: Driving, common: Arc<Common>, mut peer: watch::Recei
     tokio::pin!(alive);
     loop {
         tokio::select! {
-            _ = &mut driving => return,
-            () = &mut alive => return,
+            _ = &mut driving => break,
+            () = &mut alive => break,
+            () = common.close_wanted() => break,
             Ok(()) = peer.changed() => {
                 if peer.borrow_and_update().goaway {
                     common.phase.send_replace(Phase::Draining);
@@ -157,4 +215,5 @@ async fn drive(mut driving: Driving, common: Arc<Common>, mut peer: watch::Recei
             }
         }
     }
+    common.is_over();
 }

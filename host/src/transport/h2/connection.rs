@@ -24,10 +24,10 @@ use super::{
     alive::{self, Rtt},
     request::{Asked, Exchange, Incoming},
     settings,
-    tap::{Peer, Role, Tap},
+    tap::{Peer, Tap},
 };
 use crate::transport::{
-    HttpVersion, Limits, Request, Requested, Response, head,
+    HttpVersion, Limits, Request, Requested, Response, Role, head,
     phase::{Phase, Shared},
 };
 
@@ -79,6 +79,17 @@ pub(super) struct Common {
     requests: AtomicU32,
     sessions: AtomicU32,
     changed: Notify,
+    life: watch::Sender<Life>,
+}
+
+/// Of a client's connection.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+enum Life {
+    #[default]
+    On,
+    /// To be closed.
+    Unwanted,
+    Over,
 }
 
 impl Common {
@@ -91,7 +102,36 @@ impl Common {
             requests: AtomicU32::new(0),
             sessions: AtomicU32::new(0),
             changed: Notify::new(),
+            life: watch::Sender::default(),
         }
+    }
+
+    /// Has the connection closed.
+    pub(super) fn close(&self) {
+        self.life.send_if_modified(|life| {
+            let on = *life == Life::On;
+            if on {
+                *life = Life::Unwanted;
+            }
+            on
+        });
+    }
+
+    pub(super) async fn close_wanted(&self) {
+        self.reached(|life| life != Life::On).await;
+    }
+
+    pub(super) fn is_over(&self) {
+        self.life.send_replace(Life::Over);
+    }
+
+    pub(super) async fn closed(&self) {
+        self.reached(|life| life == Life::Over).await;
+    }
+
+    async fn reached(&self, wanted: impl Fn(Life) -> bool) {
+        // The sender is here, so it is not gone.
+        _ = self.life.subscribe().wait_for(|life| wanted(*life)).await;
     }
 
     fn is_idle(&self) -> bool {
@@ -353,6 +393,7 @@ impl Serving {
             connect,
             peer,
             http: HttpVersion::Http2,
+            role: Role::Server,
             draft: "http2",
         };
         Some(Incoming::new(request, grants, self.shared.clone(), asked))

@@ -213,6 +213,10 @@ impl Session {
         true
     }
 
+    pub(in crate::transport) fn id(&self) -> u64 {
+        self.id.into()
+    }
+
     pub(in crate::transport) fn open(&mut self, dir: Dir) -> Result<StreamId, CommandError> {
         self.mux.open(dir)
     }

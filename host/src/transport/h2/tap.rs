@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use super::settings::PeerSettings;
+use crate::transport::Role;
 
 /// The client's connection preface, without its SETTINGS (RFC 9113, "HTTP/2 Connection Preface").
 const PREFACE: usize = 24;
@@ -25,13 +26,6 @@ const SETTING: usize = 6;
 const SETTINGS: u8 = 0x4;
 const GOAWAY: u8 = 0x7;
 const ACK: u8 = 0x1;
-
-/// Which end of the connection `h2` is.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    Client,
-    Server,
-}
 
 /// What the peer's frames said.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +47,7 @@ pub(super) struct Tap<T> {
 }
 
 impl<T> Tap<T> {
+    /// `role` is that of `h2`.
     pub(super) fn new(
         io: Arc<Mutex<T>>,
         role: Role,

@@ -26,6 +26,7 @@ use super::{
     table::Table,
     tap::{Bidi, Notes, RecvSide},
 };
+use crate::transport::Role;
 
 /// Streams whose header is incomplete, per connection.
 const PENDING_MAX: usize = 64;
@@ -43,6 +44,8 @@ pub(super) const BIDI_WEBTRANSPORT: VarInt = VarInt::from_u32(0x41);
 
 /// Where the sorted streams go.
 pub(super) struct Sorter {
+    /// Which end we are.
+    pub(super) role: Role,
     pub(super) conn: quinn::Connection,
     pub(super) table: Arc<Table>,
     pub(super) notes: Arc<Notes>,
@@ -172,6 +175,10 @@ impl Sorter {
                 session,
                 header: size,
             } => self.webtransport(header, session, size),
+            Kind::Request if self.role == Role::Client => Err(Violation {
+                code: HttpCode::H3_STREAM_CREATION_ERROR,
+                reason: "a server opened a request stream",
+            }),
             Kind::Request => {
                 self.asked(header.id());
                 self.request(header)
@@ -233,6 +240,12 @@ impl Sorter {
         let filter = match kind {
             UNI_CONTROL => Some(Filter::control()),
             UNI_QPACK_ENCODER | UNI_QPACK_DECODER => None,
+            UNI_PUSH if self.role == Role::Client => {
+                return Err(Violation {
+                    code: HttpCode::H3_ID_ERROR,
+                    reason: "a push stream, though no push was allowed",
+                });
+            }
             UNI_PUSH => {
                 return Err(Violation {
                     code: HttpCode::H3_STREAM_CREATION_ERROR,

@@ -23,6 +23,10 @@ use super::{
 use crate::transport::{Closer, CommandError, Info, exporter};
 
 impl Session {
+    pub(in crate::transport) fn id(&self) -> u64 {
+        self.id.into()
+    }
+
     /// Opens a stream. Its header is on its way before any data.
     ///
     /// # Errors

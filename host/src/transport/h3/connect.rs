@@ -7,13 +7,15 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes};
-use h3::{error::Code, server::RequestStream};
+use bytes::Bytes;
 use wharf_proto::{code::HttpCode, session::Transmit};
 
-use super::tap::{AbandonCode, Bidi, RecvSide, RequestNote, SendSide, Stopped};
+use super::{
+    body::Body,
+    tap::{AbandonCode, Bidi, RecvSide, RequestNote, SendSide, Stopped},
+};
 
-type SendHalf = RequestStream<SendSide, Bytes>;
+type SendHalf = Body<SendSide>;
 type Written = Pin<Box<dyn Future<Output = Option<Box<SendHalf>>> + Send>>;
 
 /// What came in on the CONNECT stream.
@@ -27,7 +29,7 @@ pub(super) enum Received {
 
 /// Both directions of a CONNECT stream.
 pub(super) struct ConnectStream {
-    recv: Option<RequestStream<RecvSide, Bytes>>,
+    recv: Option<Body<RecvSide>>,
     send: Sending,
     stopped: Option<Stopped>,
     abandon: AbandonCode,
@@ -40,8 +42,8 @@ enum Sending {
 }
 
 impl ConnectStream {
-    /// A stream whose response has been sent.
-    pub(super) fn new(stream: RequestStream<Bidi, Bytes>, note: RequestNote) -> Self {
+    /// A stream whose response has been sent, or received.
+    pub(super) fn new(stream: Body<Bidi>, note: RequestNote) -> Self {
         let (send, recv) = stream.split();
         Self {
             recv: Some(recv),
@@ -64,11 +66,9 @@ impl ConnectStream {
         let Some(recv) = &mut self.recv else {
             return Poll::Pending;
         };
-        let received = match recv.poll_recv_data(cx) {
+        let received = match recv.poll_data(cx) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(Some(mut data))) => {
-                return Poll::Ready(Received::Bytes(data.copy_to_bytes(data.remaining())));
-            }
+            Poll::Ready(Ok(Some(data))) => return Poll::Ready(Received::Bytes(data)),
             Poll::Ready(Ok(None)) => Received::Fin,
             Poll::Ready(Err(_)) => return Poll::Ready(self.aborted()),
         };
@@ -88,7 +88,7 @@ impl ConnectStream {
         self.send = Sending::Over;
         self.stopped = None; // QUIC does not tell when a reset has arrived
         if let Some(mut recv) = self.recv.take() {
-            recv.stop_sending(Code::from(code.into_inner()));
+            recv.stop(code);
         }
     }
 
@@ -119,7 +119,7 @@ impl ConnectStream {
         };
         let written: Written = match transmit {
             Transmit::Capsules(bytes) => {
-                Box::pin(async move { send.send_data(bytes).await.ok().map(|()| send) })
+                Box::pin(async move { send.send(bytes).await.ok().map(|()| send) })
             }
             Transmit::Fin => Box::pin(async move {
                 _ = send.finish().await; // fails when nobody is left to be told

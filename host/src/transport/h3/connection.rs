@@ -19,7 +19,7 @@ use super::{
     tap::{Notes, RequestNote, Tap},
 };
 use crate::transport::{
-    HttpVersion, Limits, Request, Requested, Response, head,
+    HttpVersion, Limits, Request, Requested, Response, Role, head,
     phase::{Phase, Shared},
 };
 
@@ -163,6 +163,7 @@ async fn serve(
     };
     let tap = Tap::new(conn.clone(), ours.encode(), uni_streams, bidi_streams);
     let sorter = Sorter {
+        role: Role::Server,
         conn: conn.clone(),
         table: table.clone(),
         notes: notes.clone(),
@@ -186,7 +187,7 @@ async fn serve(
     table.notify(&lost_notice(&lost));
 }
 
-fn lost_notice(error: &quinn::ConnectionError) -> Notice {
+pub(super) fn lost_notice(error: &quinn::ConnectionError) -> Notice {
     let (code, reason) = match error {
         quinn::ConnectionError::ApplicationClosed(close) => {
             let code = wharf_proto::varint::VarInt::try_from(close.error_code.into_inner())
@@ -368,6 +369,7 @@ impl Requests {
             connect,
             peer,
             http: HttpVersion::Http3,
+            role: Role::Server,
             draft,
         };
         Some(Incoming {

@@ -66,6 +66,8 @@ enum Expected {
     Control,
     /// The header section of a request.
     Header,
+    /// The header sections of a response, of which there may be several, and its content. `h3` knows their order.
+    Response,
     /// The content of a request, or its trailer section.
     Content,
     /// The end of a request.
@@ -91,6 +93,12 @@ impl Filter {
     pub(super) fn request(field_section_max: u32) -> Self {
         let headers_bytes_max = u64::from(field_section_max) + FIELD_SECTION_SLACK;
         Self::new(Expected::Header, headers_bytes_max)
+    }
+
+    /// A filter for the response on a stream of our own.
+    pub(super) fn response(field_section_max: u32) -> Self {
+        let headers_bytes_max = u64::from(field_section_max) + FIELD_SECTION_SLACK;
+        Self::new(Expected::Response, headers_bytes_max)
     }
 
     /// A filter for the peer's control stream, after the stream type.
@@ -217,7 +225,8 @@ impl Filter {
                 self.expected = Expected::End;
                 (Fate::Gather(frame), self.headers_bytes_max)
             }
-            (Expected::Content, DATA) => (Fate::Pass, u64::MAX),
+            (Expected::Response, HEADERS) => (Fate::Gather(frame), self.headers_bytes_max),
+            (Expected::Content | Expected::Response, DATA) => (Fate::Pass, u64::MAX),
             // WT-H3, "Bidirectional Streams".
             (_, WEBTRANSPORT_STREAM) => {
                 let reason = "a WebTransport stream begins inside another stream";

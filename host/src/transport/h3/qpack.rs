@@ -27,6 +27,41 @@ pub(super) struct Rewrite {
 ///
 /// A second `:protocol` makes the request malformed; `h3` does not notice where it knows the value.
 pub(super) fn rewrite_protocol(block: &[u8]) -> Option<Rewrite> {
+    let place = find_protocol(block)?;
+    let token = place.value.decode(TOKEN_BYTES_MAX)?;
+    if token == WEBTRANSPORT || token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
+        return None;
+    }
+    Some(Rewrite {
+        token: String::from_utf8(token).ok()?,
+        block: [place.before, WEBTRANSPORT_LITERAL, place.after]
+            .concat()
+            .into(),
+    })
+}
+
+/// The same field section with another `:protocol`, where it has one.
+pub(super) fn with_protocol(block: &[u8], token: &str) -> Option<Bytes> {
+    let place = find_protocol(block)?;
+    // One byte holds a length below the largest of the prefix.
+    let length = u8::try_from(token.len())
+        .ok()
+        .filter(|length| *length < 0x7f)?;
+    Some(
+        [place.before, &[length], token.as_bytes(), place.after]
+            .concat()
+            .into(),
+    )
+}
+
+/// The value of a field section's first `:protocol`, and what stands around it.
+struct Place<'a> {
+    before: &'a [u8],
+    value: Text<'a>,
+    after: &'a [u8],
+}
+
+fn find_protocol(block: &[u8]) -> Option<Place<'_>> {
     let mut rest = block;
     let required_insert_count = take_integer(&mut rest, 8)?;
     take_integer(&mut rest, 7)?; // Base
@@ -46,23 +81,16 @@ pub(super) fn rewrite_protocol(block: &[u8]) -> Option<Rewrite> {
             let before = block.len() - rest.len();
             let value = take_string(&mut rest, 7)?;
             if name.decode(NAME.len()).is_some_and(|name| name == NAME) {
-                return replace(&block[..before], &value, rest);
+                return Some(Place {
+                    before: block.get(..before)?,
+                    value,
+                    after: rest,
+                });
             }
         } else {
             return None; // the post-base forms are of the dynamic table
         }
     }
-}
-
-fn replace(before: &[u8], value: &Text<'_>, after: &[u8]) -> Option<Rewrite> {
-    let token = value.decode(TOKEN_BYTES_MAX)?;
-    if token == WEBTRANSPORT || token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
-        return None;
-    }
-    Some(Rewrite {
-        token: String::from_utf8(token).ok()?,
-        block: [before, WEBTRANSPORT_LITERAL, after].concat().into(),
-    })
 }
 
 /// A string as it is encoded.
@@ -249,6 +277,14 @@ mod tests {
                 Some(unknown.to_owned())
             );
         }
+    }
+
+    #[test]
+    fn a_request_of_our_own_says_the_token_that_h3_does_not_know() {
+        let said = with_protocol(&block(&literal_line(NAME, WEBTRANSPORT)), "webtransport-h3");
+        let expected = block(&literal_line(NAME, b"webtransport-h3"));
+        assert_eq!(said.unwrap(), expected);
+        assert_eq!(with_protocol(&block(b""), "webtransport-h3"), None);
     }
 
     #[test]

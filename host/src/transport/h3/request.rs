@@ -12,16 +12,17 @@ use wharf_proto::{
 };
 
 use super::{
+    body::Body,
     connect::ConnectStream,
     connection::Allowance,
-    session::Session,
+    session::{Session, core},
     table::Table,
     tap::{Bidi, RequestNote},
 };
 use crate::transport::{Request, Response, head, phase::Shared};
 
 /// How a peer of draft 02 says so.
-const DRAFT_02: &str = "sec-webtransport-http3-draft02";
+pub(super) const DRAFT_02: &str = "sec-webtransport-http3-draft02";
 /// How it is answered.
 const DRAFT: &str = "sec-webtransport-http3-draft";
 
@@ -150,16 +151,7 @@ impl Incoming {
         stream.send_response(head).await?;
         self.asked.begun = true;
         let limits = &self.shared.limits;
-        let core = proto::Session::new(proto::Config {
-            flavour: proto::Flavour::Native,
-            local: proto::Limits {
-                data: limits.session_receive_credit.into(),
-                streams_bidi: limits.streams_per_kind.into(),
-                streams_uni: limits.streams_per_kind.into(),
-            },
-            peer: self.flow_control,
-            datagram_bytes_max: usize::from(u16::MAX),
-        });
+        let core = core(limits, self.flow_control);
         Allowance::new(limits, self.asked.table.count()).apply(&self.conn);
         Ok(Session::new(
             self.asked.id,
@@ -167,7 +159,7 @@ impl Incoming {
             limits.clone(),
             self.codes,
             core,
-            ConnectStream::new(stream, self.note),
+            ConnectStream::new(Body::Server(stream), self.note),
             self.asked.table.clone(),
         ))
     }

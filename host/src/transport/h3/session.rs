@@ -21,6 +21,7 @@ use wharf_proto::{
 };
 
 use super::{
+    client::Carrier,
     connect::{ConnectStream, Received},
     inbox::{Delivery, Inbox, Notice},
     ready::{Ready, Token},
@@ -39,7 +40,7 @@ pub(super) const FIRST_STREAM: usize = 4;
 
 type SendingDatagram = Pin<Box<dyn Future<Output = Result<(), quinn::SendDatagramError>> + Send>>;
 
-/// A session over HTTP/3, accepted.
+/// A session over HTTP/3, accepted, at whichever end.
 ///
 /// Driven by [`next_event`](Self::next_event) until it has no more; or by [`poll_event`](Self::poll_event) until
 /// [`Event::Closed`], then by [`finish_closing`](Self::finish_closing). It does nothing while nobody drives it. What may
@@ -47,7 +48,8 @@ type SendingDatagram = Pin<Box<dyn Future<Output = Result<(), quinn::SendDatagra
 ///
 /// # Drop
 ///
-/// Dropping it earlier aborts the session: the peer sees its CONNECT stream reset, and its streams.
+/// Dropping it earlier aborts the session: the peer sees its CONNECT stream reset, and its streams. A connection that was
+/// made for the session alone is closed with it.
 pub struct Session {
     pub(super) id: SessionId,
     pub(super) conn: quinn::Connection,
@@ -87,6 +89,8 @@ pub struct Session {
     /// Bytes given out with the last event, whose credit goes back with the next call.
     lent: u64,
     datagram_first: bool,
+    /// The connection, where it was made for this session alone. The last field, so that all else ends before it.
+    pub(super) carrier: Option<Carrier>,
 }
 
 /// What a session counts.
@@ -168,6 +172,7 @@ impl Session {
             events: VecDeque::new(),
             lent: 0,
             datagram_first: false,
+            carrier: None,
         }
     }
 
@@ -229,6 +234,9 @@ impl Session {
         let finish = poll_fn(|cx| self.poll_finish(cx));
         // A peer that does not end its side in time is left behind.
         _ = tokio::time::timeout(timeout, finish).await;
+        if let Some(carrier) = &mut self.carrier {
+            carrier.close(HttpCode::H3_NO_ERROR).await;
+        }
     }
 
     /// What the peer sent before it knew of our close is passed over; what it sends after its own is not.
@@ -422,6 +430,20 @@ impl Session {
                 ));
         }
     }
+}
+
+/// A session at its beginning: what we grant it is ours to say, what the peer does is `peer`.
+pub(super) fn core(limits: &Limits, peer: Option<proto::Limits>) -> proto::Session {
+    proto::Session::new(proto::Config {
+        flavour: proto::Flavour::Native,
+        local: proto::Limits {
+            data: limits.session_receive_credit.into(),
+            streams_bidi: limits.streams_per_kind.into(),
+            streams_uni: limits.streams_per_kind.into(),
+        },
+        peer,
+        datagram_bytes_max: usize::from(u16::MAX),
+    })
 }
 
 /// The place of a kind of streams in a pair of counts.

@@ -54,10 +54,18 @@ pub(super) struct Ours {
 }
 
 impl Ours {
-    /// The payload of our SETTINGS frame. QPACK's settings are left at their default of zero: no dynamic table.
+    /// The payload of a client's SETTINGS frame. That it knows extended CONNECT is for a server to say.
+    pub(super) fn encode_client(&self) -> Bytes {
+        encode(&self.pairs()[1..])
+    }
+
+    /// The payload of a server's SETTINGS frame. QPACK's settings are left at their default of zero: no dynamic table.
     pub(super) fn encode(&self) -> Bytes {
-        let mut payload = BytesMut::new();
-        for (id, value) in [
+        encode(&self.pairs())
+    }
+
+    fn pairs(&self) -> [(u32, u64); 12] {
+        [
             (ENABLE_CONNECT_PROTOCOL, 1),
             (H3_DATAGRAM, 1),
             (H3_DATAGRAM_DRAFT_04, 1),
@@ -70,12 +78,17 @@ impl Ours {
             (WT_INITIAL_MAX_STREAMS_UNI, self.streams_uni),
             (WT_INITIAL_MAX_STREAMS_BIDI, self.streams_bidi),
             (GREASE, 0),
-        ] {
-            VarInt::from_u32(id).encode(&mut payload);
-            VarInt::saturating(value).encode(&mut payload);
-        }
-        payload.freeze()
+        ]
     }
+}
+
+fn encode(pairs: &[(u32, u64)]) -> Bytes {
+    let mut payload = BytesMut::new();
+    for &(id, value) in pairs {
+        VarInt::from_u32(id).encode(&mut payload);
+        VarInt::saturating(value).encode(&mut payload);
+    }
+    payload.freeze()
 }
 
 /// What the peer's SETTINGS say about WebTransport.
@@ -83,6 +96,8 @@ impl Ours {
 pub(super) struct PeerSettings {
     /// Whether the peer takes HTTP Datagrams.
     pub(super) datagrams: bool,
+    /// Whether the peer takes extended CONNECT requests.
+    connect: bool,
     newest: Option<Version>,
     initial: Limits,
 }
@@ -108,6 +123,14 @@ impl Version {
             Self::Draft07 => "draft-07",
             Self::Draft13 => "draft-13",
             Self::Draft15 => "draft-15",
+        }
+    }
+
+    /// The `:protocol` of its requests over HTTP/3.
+    pub(super) const fn token(self) -> Token {
+        match self {
+            Self::Draft02 | Self::Draft07 | Self::Draft13 => Token::WebTransport,
+            Self::Draft15 => Token::WebTransportH3,
         }
     }
 
@@ -147,6 +170,7 @@ impl PeerSettings {
                 return Err(settings_error("H3_DATAGRAM is neither 0 nor 1"));
             }
             H3_DATAGRAM | H3_DATAGRAM_DRAFT_04 => self.datagrams |= value != 0,
+            ENABLE_CONNECT_PROTOCOL => self.connect = value == 1,
             ENABLE_WEBTRANSPORT => self.name(Version::Draft02, value),
             WEBTRANSPORT_MAX_SESSIONS => self.name(Version::Draft07, value),
             WT_MAX_SESSIONS => self.name(Version::Draft13, value),
@@ -180,6 +204,14 @@ impl PeerSettings {
             None if says_02() => Version::Draft02,
             None => Version::Draft07,
         }
+    }
+
+    /// The draft that a request to this peer follows, where the peer is a server that takes any: the newest that both
+    /// sides named. In draft 02 its setting stands for extended CONNECT as well.
+    pub(super) fn version_to_ask(&self) -> Option<Version> {
+        let version = self.newest?;
+        let complete = self.datagrams && (self.connect || version == Version::Draft02);
+        complete.then_some(version)
     }
 
     /// Whether the peer sent what a request of that draft requires of its SETTINGS (WT-H3, "Establishing a
@@ -285,6 +317,47 @@ mod tests {
         ];
         assert_eq!(ours.encode(), payload(&expected));
         assert_eq!((GREASE - 0x21) % 0x1f, 0);
+    }
+
+    #[test]
+    fn a_client_says_the_same_but_for_extended_connect() {
+        let ours = Ours {
+            sessions: 1,
+            field_section: 1,
+            data: 1,
+            streams_uni: 1,
+            streams_bidi: 1,
+        };
+        let mut expected = payload(&[(0x08, 1)]);
+        expected = [&expected[..], &ours.encode_client()].concat().into();
+        assert_eq!(ours.encode(), expected);
+    }
+
+    #[test]
+    fn a_server_is_asked_by_the_newest_draft_that_it_names_completely() {
+        for (settings, version) in [
+            (
+                &[(0x08, 1), (0x33, 1), (0x2c7c_f000, 1), (0x2b60_3742, 1)][..],
+                Some(Version::Draft15),
+            ),
+            (
+                &[(0x08, 1), (0x33, 1), (0x14e9_cd29, 8)],
+                Some(Version::Draft13),
+            ),
+            (
+                &[(0x08, 1), (0x33, 1), (0xc671_706a, 8)],
+                Some(Version::Draft07),
+            ),
+            (&[(0xff_d277, 1), (0x2b60_3742, 1)], Some(Version::Draft02)),
+            (&[(0x33, 1), (0x2c7c_f000, 1)], None),
+            (&[(0x08, 1), (0x2c7c_f000, 1)], None),
+            (&[(0x08, 1), (0x33, 1)], None),
+            (&[], None),
+        ] {
+            assert_eq!(parse(settings).version_to_ask(), version, "{settings:?}");
+        }
+        assert_eq!(Version::Draft15.token(), Token::WebTransportH3);
+        assert_eq!(Version::Draft13.token(), Token::WebTransport);
     }
 
     #[test]

@@ -10,21 +10,26 @@ use std::{
     future::Future,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use h3::quic::{self, ConnectionErrorIncoming, SendStreamUnframed, StreamErrorIncoming, WriteBuf};
+use bytes::Bytes;
+use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, WriteBuf};
 use tokio::sync::{mpsc, watch};
 use wharf_proto::{
     code::{HttpCode, Violation},
-    varint::VarInt,
+    connect::Token,
 };
 
 use super::{filter::Filter, quic_code, settings::PeerSettings};
+
+mod send;
+
+pub(super) use send::SendSide;
+use send::{Answer, Edit, Out};
 
 /// What is learnt below `h3` and used above it.
 #[derive(Debug, Default)]
@@ -81,7 +86,7 @@ impl Notes {
         self.requests().remove(&stream).unwrap_or_default()
     }
 
-    fn requests(&self) -> std::sync::MutexGuard<'_, HashMap<u64, RequestNote>> {
+    fn requests(&self) -> MutexGuard<'_, HashMap<u64, RequestNote>> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -197,154 +202,24 @@ impl Drop for RecvSide {
     }
 }
 
-/// A sending stream of `h3`'s.
-pub(super) struct SendSide {
-    out: Out,
-    pending: Option<WriteBuf<Bytes>>,
-    /// Written before `pending`.
-    raw: Bytes,
-    /// Our SETTINGS, on the control stream until `h3` has sent its own.
-    settings: Option<Bytes>,
-}
-
-enum Out {
-    /// The answering half of a peer's stream.
-    Peer(Answer),
-    /// A stream that `h3` opened.
-    Own(Box<h3_quinn::SendStream<Bytes>>),
-}
-
-struct Answer {
-    stream: quinn::SendStream,
-    /// Finished or reset.
-    over: bool,
-    abandon: AbandonCode,
-}
-
-impl Answer {
-    fn reset(&mut self, code: u64) {
-        self.over = true;
-        _ = self
-            .stream
-            .reset(quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX));
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if !self.over {
-            self.reset(self.abandon.0.load(Ordering::Relaxed));
-        }
-    }
-}
-
-impl SendSide {
-    fn new(out: Out, settings: Option<Bytes>) -> Self {
-        Self {
-            out,
-            pending: None,
-            raw: Bytes::new(),
-            settings,
-        }
-    }
-}
-
-impl quic::SendStream<Bytes> for SendSide {
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        loop {
-            let chunk = if !self.raw.is_empty() {
-                &self.raw[..]
-            } else if let Some(pending) = &self.pending {
-                pending.chunk()
-            } else {
-                return Poll::Ready(Ok(()));
-            };
-            if chunk.is_empty() {
-                self.pending = None;
-                continue;
-            }
-            let written = match &mut self.out {
-                Out::Peer(answer) => ready!(Pin::new(&mut answer.stream).poll_write(cx, chunk))
-                    .map_err(write_error)?,
-                Out::Own(stream) => ready!(stream.poll_send(cx, &mut &*chunk))?,
-            };
-            if !self.raw.is_empty() {
-                self.raw.advance(written);
-            } else if let Some(pending) = &mut self.pending {
-                pending.advance(written);
-            }
-        }
-    }
-
-    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
-        let mut data: WriteBuf<Bytes> = data.into();
-        if let Some(settings) = self.settings.take() {
-            let theirs = data.copy_to_bytes(data.remaining());
-            self.raw = replace_settings(&theirs, &settings).ok_or_else(|| {
-                StreamErrorIncoming::ConnectionErrorIncoming {
-                    connection_error: ConnectionErrorIncoming::InternalError(
-                        "h3 began its control stream with something other than SETTINGS".to_owned(),
-                    ),
-                }
-            })?;
-        } else {
-            self.pending = Some(data);
-        }
-        Ok(())
-    }
-
-    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
-        match &mut self.out {
-            // An error says that the peer stopped the stream: nobody is left to be told.
-            Out::Peer(answer) => {
-                answer.over = true;
-                Poll::Ready(answer.stream.finish().or(Ok(())))
-            }
-            Out::Own(stream) => stream.poll_finish(cx),
-        }
-    }
-
-    fn reset(&mut self, code: u64) {
-        match &mut self.out {
-            Out::Peer(answer) => answer.reset(code),
-            Out::Own(stream) => stream.reset(code),
-        }
-    }
-
-    fn send_id(&self) -> quic::StreamId {
-        match &self.out {
-            Out::Peer(answer) => stream_id(answer.stream.id()),
-            Out::Own(stream) => stream.send_id(),
-        }
-    }
-}
-
-/// The control stream's first bytes as `h3` wrote them, with our SETTINGS in place of its own.
-fn replace_settings(theirs: &[u8], settings: &[u8]) -> Option<Bytes> {
-    const CONTROL: u8 = 0x00;
-    const SETTINGS: u8 = 0x04;
-    let frame = theirs.strip_prefix(&[CONTROL, SETTINGS])?;
-    let (length, used) = VarInt::decode(frame)?;
-    let payload = frame.get(used..)?;
-    let rest = payload.get(usize::try_from(length.into_inner()).ok()?..)?;
-    let mut ours = BytesMut::with_capacity(2 + VarInt::MAX_SIZE + settings.len() + rest.len());
-    ours.put_slice(&[CONTROL, SETTINGS]);
-    VarInt::try_from(settings.len() as u64)
-        .ok()?
-        .encode(&mut ours);
-    ours.put_slice(settings);
-    ours.put_slice(rest);
-    Some(ours.freeze())
-}
-
-/// A request stream.
+/// A request stream, of either end.
 pub(super) struct Bidi {
     send: SendSide,
     recv: RecvSide,
 }
 
 impl Bidi {
+    /// A stream of a peer's, that is to be answered.
     pub(super) fn new(send: quinn::SendStream, recv: RecvSide) -> Self {
+        Self::with_edit(send, recv, None)
+    }
+
+    /// A stream of our own, for a request with that `:protocol`.
+    pub(super) fn asking(send: quinn::SendStream, recv: RecvSide, token: Token) -> Self {
+        Self::with_edit(send, recv, Some(Edit::Protocol(token.as_str())))
+    }
+
+    fn with_edit(send: quinn::SendStream, recv: RecvSide, edit: Option<Edit>) -> Self {
         let stopped = send.stopped();
         let abandon = {
             let mut requests = recv.notes.requests();
@@ -356,13 +231,9 @@ impl Bidi {
             }));
             note.abandon.clone()
         };
-        let answer = Answer {
-            stream: send,
-            over: false,
-            abandon,
-        };
+        let answer = Answer::new(send, abandon);
         Self {
-            send: SendSide::new(Out::Peer(answer), None),
+            send: SendSide::new(Out::Request(answer), edit),
             recv,
         }
     }
@@ -423,9 +294,10 @@ pub(super) struct Tap {
     quic: quinn::Connection,
     conn: h3_quinn::Connection,
     /// Goes out on the first stream that `h3` opens.
-    settings: Option<Bytes>,
+    settings: Option<Edit>,
     uni: mpsc::Receiver<RecvSide>,
     bidi: mpsc::Receiver<Bidi>,
+    opener: Opener,
 }
 
 impl Tap {
@@ -438,9 +310,10 @@ impl Tap {
         Self {
             quic: conn.clone(),
             conn: h3_quinn::Connection::new(conn),
-            settings: Some(settings),
+            settings: Some(Edit::Settings(settings)),
             uni,
             bidi,
+            opener: Opener::default(),
         }
     }
 }
@@ -477,7 +350,7 @@ impl quic::OpenStreams<Bytes> for Tap {
 
 impl quic::Connection<Bytes> for Tap {
     type RecvStream = RecvSide;
-    type OpenStreams = NoStreams;
+    type OpenStreams = Opener;
 
     fn poll_accept_recv(
         &mut self,
@@ -497,20 +370,32 @@ impl quic::Connection<Bytes> for Tap {
             .map(|stream| stream.ok_or_else(classifier_gone))
     }
 
-    fn opener(&self) -> NoStreams {
-        NoStreams
+    fn opener(&self) -> Opener {
+        self.opener.clone()
     }
 }
 
-/// `h3` asks for an opener that a server has no use for.
-pub(super) struct NoStreams;
+/// Gives `h3` the stream that a client has opened for its request. A server has no use for it. All clones are one.
+#[derive(Clone, Default)]
+pub(super) struct Opener(Arc<Mutex<Option<Bidi>>>);
 
-impl quic::OpenStreams<Bytes> for NoStreams {
+impl Opener {
+    /// Leaves the stream on which the next request goes out.
+    pub(super) fn put(&self, stream: Bidi) {
+        *self.place() = Some(stream);
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Bidi>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl quic::OpenStreams<Bytes> for Opener {
     type BidiStream = Bidi;
     type SendStream = SendSide;
 
     fn poll_open_bidi(&mut self, _: &mut Context<'_>) -> Poll<Result<Bidi, StreamErrorIncoming>> {
-        Poll::Ready(Err(no_requests()))
+        Poll::Ready(self.place().take().ok_or_else(no_requests))
     }
 
     fn poll_open_send(
@@ -524,7 +409,7 @@ impl quic::OpenStreams<Bytes> for NoStreams {
 }
 
 fn no_requests() -> StreamErrorIncoming {
-    StreamErrorIncoming::Unknown("an HTTP/3 server opens no requests".into())
+    StreamErrorIncoming::Unknown("no stream was opened for a request".into())
 }
 
 /// The classifier ends when the connection is lost.
@@ -566,19 +451,5 @@ fn read_error(error: quinn::ReadError) -> StreamErrorIncoming {
         other @ (quinn::ReadError::ClosedStream
         | quinn::ReadError::IllegalOrderedRead
         | quinn::ReadError::ZeroRttRejected) => StreamErrorIncoming::Unknown(Box::new(other)),
-    }
-}
-
-fn write_error(error: quinn::WriteError) -> StreamErrorIncoming {
-    match error {
-        quinn::WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated {
-            error_code: code.into_inner(),
-        },
-        quinn::WriteError::ConnectionLost(error) => StreamErrorIncoming::ConnectionErrorIncoming {
-            connection_error: connection_error(error),
-        },
-        other @ (quinn::WriteError::ClosedStream | quinn::WriteError::ZeroRttRejected) => {
-            StreamErrorIncoming::Unknown(Box::new(other))
-        }
     }
 }

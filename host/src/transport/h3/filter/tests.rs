@@ -369,3 +369,22 @@ proptest! {
         prop_assert!(filter.buffered() <= input.len());
     }
 }
+
+#[test]
+fn a_response_may_have_several_header_sections_and_says_nothing_of_a_protocol() {
+    let interim = frame(HEADERS, b"\0\0\xd8");
+    let last = connect(b"webtransport-h3");
+    let content = frame(DATA, b"abc");
+    let whole = [interim, last, content].concat();
+    let (out, mut filter, result) = run(Filter::response(FIELD_SECTION_MAX), &whole, &[1]);
+    assert_eq!((result, out), (Ok(()), whole));
+    assert_eq!(filter.take_token(), None);
+    let long = header(
+        HEADERS,
+        u64::from(FIELD_SECTION_MAX) + FIELD_SECTION_SLACK + 1,
+    );
+    let code = refusal(Filter::response(FIELD_SECTION_MAX), &long);
+    assert_eq!(code, HttpCode::H3_EXCESSIVE_LOAD);
+    let settings = refusal(Filter::response(FIELD_SECTION_MAX), &chromium());
+    assert_eq!(settings, HttpCode::H3_FRAME_UNEXPECTED);
+}

@@ -1,0 +1,3 @@
+//! The client's end: the library's client, and `wharf connect`.
+
+mod library;
