@@ -3,6 +3,8 @@ use bytes::Buf as _;
 use super::*;
 use crate::contract::CommandError;
 
+mod pair;
+
 const GRANTS: Grants = Grants {
     session: session::Limits {
         data: 1_000,
@@ -32,6 +34,47 @@ fn config(side: Side) -> Config {
             datagram_bytes: 100,
         },
     }
+}
+
+/// What holds of a session at any time.
+fn check(mux: &Mux) {
+    let streams = &mux.streams;
+    for list in [&mux.readable, &mux.writable, &mux.starved, &mux.news] {
+        let mut sorted: Vec<StreamId> = list.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), list.len(), "a stream is listed twice");
+        assert!(sorted.iter().all(|id| streams.contains_key(id)));
+    }
+    let listed = |list: &VecDeque<StreamId>, id| list.contains(&id);
+    let mut buffered = 0;
+    let mut ready = 0;
+    for (id, stream) in streams {
+        assert_eq!(stream.listed_readable, listed(&mux.readable, *id));
+        assert_eq!(stream.listed_writable, listed(&mux.writable, *id));
+        assert_eq!(stream.listed_starved, listed(&mux.starved, *id));
+        assert_eq!(stream.listed_news, listed(&mux.news, *id));
+        assert_eq!(stream.listed_news, stream.has_news(), "{id}: {stream:?}");
+        let mut may_send = false;
+        if let Half::Open(sending) = &stream.send {
+            buffered += sending.buffer.len();
+            may_send = !sending.buffer.is_empty() && sending.credit.available() > 0;
+        }
+        assert_eq!(stream.turn.is_some(), may_send, "{id}: {stream:?}");
+        if let Some(turn) = stream.turn {
+            assert_eq!(mux.ready.get(&turn), Some(id));
+            ready += 1;
+        }
+    }
+    assert_eq!((mux.buffered, mux.ready.len()), (buffered, ready));
+    let info = mux.info();
+    let count = |dir| streams.keys().filter(|id| id.dir() == dir).count() as u64;
+    assert_eq!(u64::from(info.streams_bidi), count(Dir::Bi));
+    assert_eq!(u64::from(info.streams_uni), count(Dir::Uni));
+    let waiting: usize = mux.datagrams_out.iter().map(Bytes::len).sum();
+    assert_eq!(mux.datagram_bytes_out, waiting);
+    assert!(mux.datagrams_out.len() <= mux.config.limits.datagrams_out);
+    assert!(mux.datagrams_in.len() <= mux.config.limits.datagrams_in);
 }
 
 /// What a session has to transmit into so much room at a time, and whether FIN follows.
