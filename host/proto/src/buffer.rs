@@ -209,6 +209,12 @@ impl ReceiveBuffer {
         std::mem::take(&mut self.len)
     }
 
+    /// In how many pieces it waits.
+    #[cfg(test)]
+    pub(crate) fn pieces(&self) -> usize {
+        self.queue.len().saturating_add(1)
+    }
+
     fn join(&mut self, max: usize) -> Bytes {
         let mut joined = BytesMut::with_capacity(max.min(self.len));
         while let Some(first) = self.queue.front_mut() {
