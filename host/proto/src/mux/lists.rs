@@ -98,13 +98,12 @@ impl Mux {
         Some(id)
     }
 
-    /// Forgets the places of a stream that is over.
+    /// Forgets the places of a stream that is over. It has nothing to say, so that it is on no other list.
     pub(super) fn unlist(&mut self, id: StreamId, stream: &Stream) {
         let lists = [
             (stream.listed_readable, &mut self.readable),
             (stream.listed_writable, &mut self.writable),
             (stream.listed_starved, &mut self.starved),
-            (stream.listed_news, &mut self.news),
         ];
         for (_, list) in lists.into_iter().filter(|(listed, _)| *listed) {
             list.retain(|other| *other != id);

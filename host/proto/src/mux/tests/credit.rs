@@ -157,22 +157,21 @@ fn no_more_is_sent_on_the_session_than_the_peer_grants_and_it_is_told_once_per_l
         ..config(Side::Server)
     });
     let [a, b] = [(); 2].map(|()| mux.open(Dir::Uni).unwrap());
-    mux.send(a, bytes(90), false).unwrap();
+    mux.send(a, bytes(100), false).unwrap();
     mux.send(b, bytes(20), false).unwrap();
     let expected = [
         wt_stream(a, "", false),
         wt_stream(b, "", false),
-        wt_stream(a, bytes(90), false),
-        wt_stream(b, bytes(10), false),
+        wt_stream(a, bytes(100), false),
         Capsule::DataBlocked(int(100)),
     ];
     assert_eq!(said(&mut mux), expected);
     mux.send(a, bytes(1), false).unwrap();
     hear(&mut mux, [Capsule::MaxData(int(100))]);
     assert_eq!(said(&mut mux), []);
-    hear(&mut mux, [Capsule::MaxData(int(111))]);
+    hear(&mut mux, [Capsule::MaxData(int(121))]);
     let expected = [
-        wt_stream(b, bytes(10), false),
+        wt_stream(b, bytes(20), false),
         wt_stream(a, bytes(1), false),
     ];
     assert_eq!(
