@@ -89,7 +89,7 @@ impl SendBuffer {
         writable
     }
 
-    /// Whether a refused send waits for room in the session's buffer only.
+    /// Whether a refused send waits for room in the session's buffer at most.
     #[must_use]
     pub fn waits_for_session(&self, limits: SendLimits) -> bool {
         self.refused.is_some_and(|len| self.has_room(len, limits))
@@ -207,6 +207,12 @@ impl ReceiveBuffer {
         self.queue.clear();
         self.tail.clear();
         std::mem::take(&mut self.len)
+    }
+
+    /// In how many pieces it waits.
+    #[cfg(test)]
+    pub(crate) fn pieces(&self) -> usize {
+        self.queue.len().saturating_add(1)
     }
 
     fn join(&mut self, max: usize) -> Bytes {

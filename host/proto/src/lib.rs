@@ -42,5 +42,7 @@ pub mod contract;
 pub mod credit;
 pub mod id;
 pub mod mux;
+#[cfg(test)]
+mod seeded;
 pub mod session;
 pub mod varint;

@@ -111,6 +111,8 @@ pub struct Mux {
     events: VecDeque<Event>,
     /// Streams that have something to give out.
     readable: VecDeque<StreamId>,
+    /// Streams that refused bytes and have room again, unless the session has none.
+    writable: VecDeque<StreamId>,
     /// Streams that wait for room in the session's send buffer.
     starved: VecDeque<StreamId>,
     /// Streams for which capsules without data are due, and no others.
@@ -163,6 +165,7 @@ impl Mux {
             peer_streams: ByDir::default(),
             events: VecDeque::new(),
             readable: VecDeque::new(),
+            writable: VecDeque::new(),
             starved: VecDeque::new(),
             news: VecDeque::new(),
             ready: BTreeMap::new(),
@@ -189,8 +192,11 @@ impl Mux {
                 self.told(&event);
                 return Some(event);
             }
-            if self.core.is_closed() {
-                return None;
+            if let Some(id) = self.writable.pop_front() {
+                if self.is_writable(id) {
+                    return Some(Event::Writable(id));
+                }
+                continue;
             }
             let datagram_first = std::mem::take(&mut self.datagram_first);
             if !datagram_first && let Some(id) = self.readable.pop_front() {
@@ -322,6 +328,7 @@ impl Mux {
         self.events.clear();
         self.streams.clear();
         self.readable.clear();
+        self.writable.clear();
         self.starved.clear();
         self.news.clear();
         self.ready.clear();
@@ -329,6 +336,7 @@ impl Mux {
         self.datagrams_out.clear();
         self.own_streams = ByDir::default();
         self.peer_streams = ByDir::default();
+        self.datagram_bytes_out = 0;
         self.buffered = 0;
         self.lent = None;
         let by = match closed.by {

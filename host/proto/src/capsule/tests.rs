@@ -4,13 +4,21 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
+mod streams;
+
 const DATAGRAM_BYTES_MAX: usize = 300;
 /// The longest header and the longest payload that may be held incomplete.
 const BUFFERED_MAX: usize = HEADER_MAX + 4 + REASON_BYTES_MAX;
 
 /// All capsules in `pieces`, and how it ended.
 fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Capsule>, Result<(), Violation>) {
-    let mut decoder = Decoder::new(DATAGRAM_BYTES_MAX);
+    decode_by(Decoder::new(DATAGRAM_BYTES_MAX), pieces)
+}
+
+fn decode_by<'a>(
+    mut decoder: Decoder,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Vec<Capsule>, Result<(), Violation>) {
     let mut capsules = Vec::new();
     for piece in pieces {
         decoder.push(Bytes::copy_from_slice(piece));

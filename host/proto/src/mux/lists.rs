@@ -32,6 +32,26 @@ impl Mux {
         }
     }
 
+    /// Whether a stream that refused bytes takes them now. Where only the session has no room, it waits for that.
+    pub(super) fn is_writable(&mut self, id: StreamId) -> bool {
+        let limits = self.config.limits.send;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return false;
+        };
+        stream.listed_writable = false;
+        let Half::Open(sending) = &mut stream.send else {
+            return false;
+        };
+        if sending.buffer.has_fin() {
+            return false;
+        }
+        let writable = sending.buffer.take_writable(limits, self.buffered);
+        if !writable && sending.buffer.waits_for_session(limits) {
+            list(id, &mut stream.listed_starved, &mut self.starved);
+        }
+        writable
+    }
+
     /// Lists a stream for which capsules without data are due, and takes it off the list where none is due any more.
     pub(super) fn list_news(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else {
@@ -78,12 +98,12 @@ impl Mux {
         Some(id)
     }
 
-    /// Forgets the places of a stream that is over.
+    /// Forgets the places of a stream that is over. It has nothing to say, so that it is on no other list.
     pub(super) fn unlist(&mut self, id: StreamId, stream: &Stream) {
         let lists = [
             (stream.listed_readable, &mut self.readable),
+            (stream.listed_writable, &mut self.writable),
             (stream.listed_starved, &mut self.starved),
-            (stream.listed_news, &mut self.news),
         ];
         for (_, list) in lists.into_iter().filter(|(listed, _)| *listed) {
             list.retain(|other| *other != id);

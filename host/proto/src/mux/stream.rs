@@ -34,6 +34,7 @@ pub(super) struct Stream {
     /// That it is over is being told.
     pub(super) released: bool,
     pub(super) listed_readable: bool,
+    pub(super) listed_writable: bool,
     pub(super) listed_starved: bool,
     pub(super) listed_news: bool,
     /// Its turn to send data.
@@ -115,6 +116,7 @@ impl Default for Stream {
             stop: None,
             released: false,
             listed_readable: false,
+            listed_writable: false,
             listed_starved: false,
             listed_news: false,
             turn: None,

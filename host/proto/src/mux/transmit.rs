@@ -9,7 +9,6 @@ use super::{Half, Mux, lists::list};
 use crate::{
     capsule::{Capsule, encode_stream_header},
     code::HttpCode,
-    contract::Event,
     id::StreamId,
     session,
     varint::VarInt,
@@ -260,14 +259,10 @@ impl Mux {
         let Some(stream) = self.streams.get_mut(&id) else {
             return;
         };
-        if let Half::Open(sending) = &mut stream.send
-            && !sending.buffer.has_fin()
+        if let Half::Open(sending) = &stream.send
+            && sending.buffer.waits_for_session(limits)
         {
-            if sending.buffer.take_writable(limits, self.buffered) {
-                self.events.push_back(Event::Writable(id));
-            } else if sending.buffer.waits_for_session(limits) {
-                list(id, &mut stream.listed_starved, &mut self.starved);
-            }
+            list(id, &mut stream.listed_writable, &mut self.writable);
         }
         if let Half::Open(receiving) = &stream.recv
             && (!receiving.buffer.is_empty() || receiving.end.is_some())
