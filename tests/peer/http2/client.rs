@@ -29,6 +29,11 @@ impl Connection {
         Self { server, terms }
     }
 
+    /// Bytes of one stream ahead of its reader.
+    pub(super) fn window(&self) -> usize {
+        self.terms.window as usize
+    }
+
     async fn request(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         unimplemented!("{path} of {self:?}, with {fields:?}")
     }
