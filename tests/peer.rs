@@ -85,6 +85,11 @@ impl Http {
         matches!(self, Self::Http2)
     }
 
+    /// Whether it knows how long a round trip takes: TCP does not tell.
+    pub(crate) const fn measures_round_trips(self) -> bool {
+        matches!(self, Self::Http3)
+    }
+
     /// How large the largest datagram of a handler may be.
     pub(crate) const fn datagram_sizes(self) -> RangeInclusive<usize> {
         match self {
