@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     binary::Wharf,
     harness::{Log, TestServer, path, root, within},
-    raw::{NEWEST, Raw, client_config},
+    peer::{Http, Peer, Terms, over_both},
 };
 
 const PIECE: usize = 64 << 10;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_echo_of_256_mib_that_is_not_read_costs_bounded_memory_and_loses_no_byte() {
+over_both!(an_echo_of_256_mib_that_is_not_read_costs_bounded_memory_and_loses_no_byte);
+async fn an_echo_of_256_mib_that_is_not_read_costs_bounded_memory_and_loses_no_byte(http: Http) {
     const TOTAL: usize = 256 << 20;
     let wharf = Wharf::run(&root().join("guests/echo")).await;
-    let session = wharf.connect("/").await;
+    let peer = Peer::connect_to(http, wharf.address(), Terms::default()).await;
+    let session = peer.session("/").await;
     let (mut send, mut recv) = session.open_bi().await.unwrap();
     let before = wharf.resident_kib();
     let mut sent = Sha256::new();
@@ -53,65 +53,55 @@ async fn an_echo_of_256_mib_that_is_not_read_costs_bounded_memory_and_loses_no_b
         sent.finalize()
     });
     let mut received = Sha256::new();
-    while let Some(chunk) = within("more of the echo", recv.read_chunk(PIECE, true))
-        .await
-        .unwrap()
-    {
-        received.update(&chunk.bytes);
+    while let Some(chunk) = within("more of the echo", recv.read_chunk()).await.unwrap() {
+        received.update(&chunk);
     }
     assert_eq!(received.finalize(), sending.await.unwrap());
     let grown = wharf.resident_kib().saturating_sub(before);
     assert!(grown < 32 << 10, "{grown} KiB more after all of it");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_slow_reader_gets_every_byte_and_other_streams_go_on() {
-    let server = TestServer::start().await;
-    let session = server.connect("/plain").await;
+over_both!(a_slow_reader_gets_every_byte_and_other_streams_go_on);
+async fn a_slow_reader_gets_every_byte_and_other_streams_go_on(http: Http) {
+    // Room for other streams when this one has taken all that a stream may.
+    let server = TestServer::with(|config| {
+        config.transport.session_receive_credit = 2 * config.transport.stream_receive_credit;
+    })
+    .await;
+    let session = server.session(http, "/plain").await;
     let (mut send, mut recv) = session.open_bi().await.unwrap();
     let sending = tokio::spawn(async move {
         let mut hash = Sha256::new();
         for n in 0..256_u32 {
-            let piece = Bytes::from(vec![n as u8; PIECE]);
+            let piece = vec![n as u8; PIECE];
             hash.update(&piece);
-            send.write_chunk(piece).await.unwrap();
+            send.write_all(&piece).await.unwrap();
         }
         send.finish().unwrap();
         hash.finalize()
     });
     let mut hash = Sha256::new();
     let mut size = 0;
-    while let Some(chunk) = within("more of the echo", recv.read_chunk(PIECE, true))
-        .await
-        .unwrap()
-    {
-        size += chunk.bytes.len();
-        hash.update(&chunk.bytes);
-        if size % (1 << 20) < chunk.bytes.len() {
-            let (mut send, mut recv) = session.open_bi().await.unwrap();
-            send.write_all(b"meanwhile").await.unwrap();
-            send.finish().unwrap();
-            assert_eq!(
-                within("another stream", recv.read_to_end(99))
-                    .await
-                    .unwrap(),
-                b"meanwhile"
-            );
+    while let Some(chunk) = within("more of the echo", recv.read_chunk()).await.unwrap() {
+        size += chunk.len();
+        hash.update(&chunk);
+        if size % (1 << 20) < chunk.len() {
+            session.expect_echo(b"meanwhile").await;
         }
     }
     assert_eq!(size, 16 << 20);
     assert_eq!(hash.finalize(), sending.await.unwrap());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_floods_is_told_when_there_is_room_and_loses_nothing() {
+over_both!(a_handler_that_floods_is_told_when_there_is_room_and_loses_nothing);
+async fn a_handler_that_floods_is_told_when_there_is_room_and_loses_nothing(http: Http) {
     let server = TestServer::with(|config| {
         // A flood that the peer reads at once is one long callback.
         config.runtime.callback_deadline = Duration::from_secs(20);
     })
     .await;
     let path = format!("{}?bytes=20000000", path("flood"));
-    let session = server.connect(&path).await;
+    let session = server.session(http, &path).await;
     let (mut send, mut recv) = session.open_bi().await.unwrap();
     send.write_all(b"go").await.unwrap();
     send.finish().unwrap();
@@ -134,11 +124,11 @@ async fn a_handler_that_floods_is_told_when_there_is_room_and_loses_nothing() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_send_larger_than_the_buffer_is_taken_when_the_buffer_is_empty() {
+over_both!(a_send_larger_than_the_buffer_is_taken_when_the_buffer_is_empty);
+async fn a_send_larger_than_the_buffer_is_taken_when_the_buffer_is_empty(http: Http) {
     let server = TestServer::start().await;
     let path = format!("{}?bytes=3000000", path("big"));
-    let session = server.connect(&path).await;
+    let session = server.session(http, &path).await;
     let (mut send, mut recv) = session.open_bi().await.unwrap();
     send.write_all(b"go").await.unwrap();
     send.finish().unwrap();
@@ -151,30 +141,28 @@ async fn a_send_larger_than_the_buffer_is_taken_when_the_buffer_is_empty() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_is_given_up_gives_its_room_back() {
+over_both!(a_stream_that_is_given_up_gives_its_room_back);
+async fn a_stream_that_is_given_up_gives_its_room_back(http: Http) {
     let server = TestServer::with(|config| {
         config.transport.stream_send_buffer = PIECE;
         config.transport.session_send_buffer = PIECE;
         config.transport.stream_receive_credit = 256 << 10;
     })
     .await;
-    let mut config = client_config();
-    let mut transport = quinn::TransportConfig::default();
-    transport.stream_receive_window(1000_u32.into());
-    config.transport_config(std::sync::Arc::new(transport));
-    let mut raw = Raw::silent_with(server.address, config).await;
-    raw.say_settings(NEWEST).await;
-    let session = raw.session("/plain").await;
+    let terms = Terms {
+        window: 1000,
+        ..Terms::default()
+    };
+    let peer = Peer::connect_to(http, server.address, terms).await;
+    let session = peer.session("/plain").await;
     for round in 0..3 {
         // Nobody reads the echo, so it fills the buffer of the whole session.
-        let (mut send, mut recv) = raw.open_bi(session.id).await;
+        let (mut send, mut recv) = session.open_bi().await.unwrap();
         let all = vec![7; 4 * PIECE];
         let flood = tokio::time::timeout(Duration::from_millis(200), send.write_all(&all)).await;
         assert!(flood.is_err() || flood.unwrap().is_ok());
-        let code = quinn::VarInt::from_u32(round);
-        recv.stop(code).unwrap();
-        _ = send.reset(code);
-        raw.expect_echo(session.id, b"room again").await;
+        recv.stop(round);
+        send.reset(round);
+        session.expect_echo(b"room again").await;
     }
 }

@@ -1,71 +1,97 @@
 //! Datagrams: they come back, and their size has an answer.
 
-use bytes::Bytes;
+use std::time::Duration;
 
 use crate::{
     harness::{Log, TestServer, path, within},
+    peer::{Http, Peer, PeerSession, over_both},
     raw::Raw,
 };
 
-#[tokio::test(flavor = "multi_thread")]
-async fn datagrams_of_every_size_are_echoed() {
+over_both!(datagrams_of_every_size_are_echoed);
+async fn datagrams_of_every_size_are_echoed(http: Http) {
     let server = TestServer::start().await;
-    let session = server.connect("/plain").await;
+    let session = server.session(http, "/plain").await;
     for size in [0, 1, 32, 1000, session.max_datagram_size().min(1150)] {
-        let sent = Bytes::from(vec![u8::try_from(size % 251).unwrap(); size]);
-        // A datagram may be lost, so it is sent again until one comes back.
-        let echoed = within("the echo", async {
-            loop {
-                session.send_datagram(sent.clone()).unwrap();
-                let wait = std::time::Duration::from_secs(1);
-                if let Ok(datagram) = tokio::time::timeout(wait, session.read_datagram()).await {
-                    let datagram = datagram.unwrap();
-                    if datagram.len() == size {
-                        return datagram;
-                    }
-                }
-            }
-        })
-        .await;
+        let sent = vec![u8::try_from(size % 251).unwrap(); size];
+        let echoed = within("the echo", echo(http, &session, &sent)).await;
         assert_eq!(echoed, sent);
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_datagram_larger_than_the_path_carries_is_refused_to_the_handler() {
+/// Sends a datagram and gives the next one of its size.
+async fn echo(http: Http, session: &PeerSession, sent: &[u8]) -> bytes::Bytes {
+    // A datagram may be lost, where they are not reliable: then it is sent again until one comes back.
+    let wait = match http.datagrams_reliable() {
+        true => Duration::MAX,
+        false => Duration::from_secs(1),
+    };
+    loop {
+        session.send_datagram(sent).unwrap();
+        if let Ok(datagram) = tokio::time::timeout(wait, session.read_datagram()).await {
+            let datagram = datagram.unwrap();
+            if datagram.len() == sent.len() {
+                return datagram;
+            }
+        }
+    }
+}
+
+over_both!(a_datagram_larger_than_the_path_carries_is_refused_to_the_handler);
+async fn a_datagram_larger_than_the_path_carries_is_refused_to_the_handler(http: Http) {
     let server = TestServer::start().await;
     let path = path("errors");
-    let session = server.connect(&path).await;
+    let session = server.session(http, &path).await;
     let mut send = session.open_uni().await.unwrap();
     send.write_all(b"x").await.unwrap();
     Log::line(&path, "error datagram-too-large too-large").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_datagram_of_the_largest_size_is_delivered_both_ways() {
+over_both!(a_datagram_of_the_largest_size_is_delivered_both_ways);
+async fn a_datagram_of_the_largest_size_is_delivered_both_ways(http: Http) {
     let server = TestServer::start().await;
-    let raw = Raw::connect(&server).await;
+    let peer = Peer::connect(http, &server).await;
+    // To the handler.
     let path_info = path("info");
-    let session = raw.session(&path_info).await;
-    // To the handler: one byte for the quarter of the session's id.
-    let size = raw.conn.max_datagram_size().unwrap() - 1;
-    raw.datagram(session.id, &vec![7; size]);
+    let session = peer.session(&path_info).await;
+    let size = session.max_datagram_size();
+    session.send_datagram(&vec![7; size]).unwrap();
     Log::line(&path_info, &format!("datagram {size}")).await;
     // From the handler, of the size that it is told of.
-    let (mut send, mut recv) = raw.open_bi(session.id).await;
+    let (mut send, mut recv) = session.open_bi().await.unwrap();
     send.write_all(b"?").await.unwrap();
     let info = within("the answer", recv.read_to_end(9999)).await.unwrap();
     let info = String::from_utf8(info).unwrap();
     let (_, largest) = info.rsplit_once("max-datagram-size=").unwrap();
     let largest: usize = largest.parse().unwrap();
-    assert!(largest >= 1100, "{largest}");
+    assert!(http.datagram_sizes().contains(&largest), "{largest}");
     let path = format!("{}?bytes={largest}", path("datagrams"));
-    let sender = raw.session(&path).await;
-    let (mut send, _recv) = raw.open_bi(sender.id).await;
+    let sender = peer.session(&path).await;
+    let (mut send, _recv) = sender.open_bi().await.unwrap();
     send.write_all(b"x").await.unwrap();
-    let datagram = within("the datagram", raw.conn.read_datagram()).await;
-    assert_eq!(datagram.unwrap().len(), 1 + largest);
+    let datagram = within("the datagram", sender.read_datagram()).await;
+    assert_eq!(datagram.unwrap().len(), largest);
     assert!(!Log::of(&path).iter().any(|line| line.starts_with("error")));
+}
+
+over_both!(datagrams_go_to_their_own_session_and_after_its_end_to_none);
+async fn datagrams_go_to_their_own_session_and_after_its_end_to_none(http: Http) {
+    let server = TestServer::start().await;
+    let peer = Peer::connect(http, &server).await;
+    let paths = [path("report"), path("report")];
+    let gone = peer.session(&paths[0]).await;
+    let lives = peer.session(&paths[1]).await;
+    gone.send_datagram(&[7; 10]).unwrap();
+    Log::line(&paths[0], "datagram 10").await;
+    assert!(gone.close(0, "").await);
+    Log::line(&paths[0], "closed").await;
+    lives.send_datagram(&[7; 30]).unwrap();
+    Log::line(&paths[1], "datagram 30").await;
+    assert!(Log::of(&paths[0]).last().unwrap().starts_with("closed"));
+    for path in &paths {
+        let told = |line: &&String| line.starts_with("datagram");
+        assert_eq!(Log::of(path).iter().filter(told).count(), 1);
+    }
 }
 
 /// RFC 9297, "HTTP/3 Datagrams", and WebTransport over HTTP/3, "Session Termination".
@@ -89,22 +115,22 @@ async fn a_datagram_goes_to_its_own_session_and_one_of_a_session_that_is_gone_to
     assert_eq!(Log::of(&paths[1]).iter().filter(told).count(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_more_datagrams_than_the_queue_holds_the_newest_are_sent() {
+over_both!(of_more_datagrams_than_the_queue_holds_the_newest_are_sent);
+async fn of_more_datagrams_than_the_queue_holds_the_newest_are_sent(http: Http) {
     let server = TestServer::with(|config| config.transport.datagrams_out = 10).await;
-    let raw = Raw::connect(&server).await;
+    let peer = Peer::connect(http, &server).await;
     // More than QUIC's own buffer of 1 MiB, in one callback: what does not fit waits in ours.
     let path = format!("{}?count=2000&bytes=1000", path("datagrams"));
     let newest = async {
         // The network may lose datagrams, so it is tried again until one of the newest comes.
         loop {
-            let session = raw.session(&path).await;
-            let (mut send, _recv) = raw.open_bi(session.id).await;
+            let session = peer.session(&path).await;
+            let (mut send, _recv) = session.open_bi().await.unwrap();
             send.write_all(b"x").await.unwrap();
-            let wait = std::time::Duration::from_secs(1);
-            while let Ok(datagram) = tokio::time::timeout(wait, raw.conn.read_datagram()).await {
+            let wait = Duration::from_secs(1);
+            while let Ok(datagram) = tokio::time::timeout(wait, session.read_datagram()).await {
                 let datagram = datagram.unwrap();
-                let number = u32::from_be_bytes(datagram[1..5].try_into().unwrap());
+                let number = u32::from_be_bytes(datagram[..4].try_into().unwrap());
                 if number >= 1990 {
                     return;
                 }

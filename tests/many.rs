@@ -2,26 +2,18 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use bytes::Bytes;
-
 use crate::{
-    capsules::{Said, close, framed},
-    harness::{Log, TestServer, path, within},
+    harness::{Log, TestServer, eventually, path, within},
+    peer::{Dir, End, Http, Peer, over_both},
     raw::{BROWSER, Raw},
 };
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_streams_one_after_the_other_leave_none_open() {
+over_both!(ten_thousand_streams_one_after_the_other_leave_none_open);
+async fn ten_thousand_streams_one_after_the_other_leave_none_open(http: Http) {
     let server = TestServer::start().await;
-    let session = server.connect("/plain").await;
+    let session = server.session(http, "/plain").await;
     for n in 0..10_000_u32 {
-        let (mut send, mut recv) = session.open_bi().await.unwrap();
-        send.write_chunk(Bytes::copy_from_slice(&n.to_be_bytes()))
-            .await
-            .unwrap();
-        send.finish().unwrap();
-        let echo = within("the echo", recv.read_to_end(9)).await.unwrap();
-        assert_eq!(echo, n.to_be_bytes());
+        session.expect_echo(&n.to_be_bytes()).await;
     }
     // The other way: the server opens one for each of the client's.
     for n in 0..1_000_u32 {
@@ -33,10 +25,10 @@ async fn ten_thousand_streams_one_after_the_other_leave_none_open() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_streams_at_once_are_all_answered() {
+over_both!(a_thousand_streams_at_once_are_all_answered);
+async fn a_thousand_streams_at_once_are_all_answered(http: Http) {
     let server = TestServer::with(|config| config.transport.streams_per_kind = 1000).await;
-    let session = server.connect("/plain").await;
+    let session = server.session(http, "/plain").await;
     let mut streams = Vec::new();
     for n in 0..1_000_u32 {
         let (mut send, recv) = session.open_bi().await.unwrap();
@@ -56,23 +48,23 @@ async fn a_thousand_streams_at_once_are_all_answered() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sessions_on_one_connection_keep_their_streams_and_datagrams_apart() {
+over_both!(sessions_on_one_connection_keep_their_streams_and_datagrams_apart);
+async fn sessions_on_one_connection_keep_their_streams_and_datagrams_apart(http: Http) {
     const SESSIONS: usize = 8;
     let server = TestServer::start().await;
-    let raw = Raw::connect(&server).await;
+    let peer = Peer::connect(http, &server).await;
     let mut sessions = Vec::new();
     let paths: Vec<_> = (0..SESSIONS).map(|_| path("report")).collect();
     for path in &paths {
-        sessions.push(raw.session(path).await.split());
+        sessions.push(peer.session(path).await);
     }
     // Interleaved, and each of a size of its own.
     let size = |session: usize, round: usize| 1 + session + round * SESSIONS;
     for round in 0..4 {
-        for (n, (id, ..)) in sessions.iter().enumerate() {
-            let mut uni = raw.open_uni(*id).await;
+        for (n, session) in sessions.iter().enumerate() {
+            let mut uni = session.open_uni().await.unwrap();
             uni.write_all(&vec![7; size(n, round)]).await.unwrap();
-            raw.datagram(*id, &vec![7; size(n, round)]);
+            session.send_datagram(&vec![7; size(n, round)]).unwrap();
             uni.finish().unwrap();
         }
     }
@@ -81,7 +73,7 @@ async fn sessions_on_one_connection_keep_their_streams_and_datagrams_apart() {
             Log::line(path, &format!("datagram {}", size(n, round))).await;
         }
         let closed = |line: &&String| line.starts_with("stream-closed");
-        crate::harness::eventually("streams to end", || {
+        eventually("streams to end", || {
             Log::of(path).iter().filter(closed).count() == 4
         })
         .await;
@@ -93,10 +85,10 @@ async fn sessions_on_one_connection_keep_their_streams_and_datagrams_apart() {
         assert_eq!(bytes, (0..4).map(|round| size(n, round)).sum::<usize>());
     }
     // One after the other ends with a code of its own; the others live on.
-    for (n, (_, connect, said)) in sessions.iter_mut().enumerate() {
+    for (n, session) in sessions.iter().enumerate() {
         let code = u32::try_from(n).unwrap();
-        connect.write_all(&framed(&close(code, ""))).await.unwrap();
-        assert_eq!(said.next().await, Said::Fin);
+        assert!(session.close(code, "").await);
+        assert_eq!(session.closed().await, End::Fin);
         let line = Log::line(&paths[n], "closed").await;
         assert_eq!(line, format!("closed {code} peer clean \"\""));
         for later in &paths[n + 1..] {
@@ -106,21 +98,61 @@ async fn sessions_on_one_connection_keep_their_streams_and_datagrams_apart() {
     server.no_instances().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn ids_of_streams_are_those_of_the_wire_and_never_the_same() {
+over_both!(ids_of_streams_are_those_of_the_wire_and_never_the_same);
+async fn ids_of_streams_are_those_of_the_wire_and_never_the_same(http: Http) {
     let server = TestServer::start().await;
-    let raw = Raw::connect(&server).await;
     let path = path("report");
-    let session = raw.session(&path).await;
+    let session = server.session(http, &path).await;
     let mut ids = HashSet::new();
-    for _ in 0..3 {
-        let (bidi, _) = raw.open_bi(session.id).await;
-        let uni = raw.open_uni(session.id).await;
-        for (id, kind) in [(u64::from(bidi.id()), "bidi"), (u64::from(uni.id()), "uni")] {
+    for n in 0..3 {
+        let (bidi, _) = session.open_bi().await.unwrap();
+        let uni = session.open_uni().await.unwrap();
+        assert_eq!(bidi.id(), http.client_stream(Dir::Bi, n));
+        assert_eq!(uni.id(), http.client_stream(Dir::Uni, n));
+        for (id, kind) in [(bidi.id(), "bidi"), (uni.id(), "uni")] {
             Log::line(&path, &format!("opened {id} {kind}")).await;
             assert!(ids.insert(id));
         }
     }
+}
+
+over_both!(a_handler_that_is_slower_than_its_peer_gets_all_and_other_sessions_go_on);
+async fn a_handler_that_is_slower_than_its_peer_gets_all_and_other_sessions_go_on(http: Http) {
+    const TOTAL: usize = 512 << 10;
+    let server = TestServer::with(|config| {
+        config.transport.session_receive_credit = 64 << 10;
+        config.transport.stream_receive_credit = 64 << 10;
+        config.runtime.log_rate = u32::MAX;
+    })
+    .await;
+    let peer = Peer::connect(http, &server).await;
+    let other = peer.session("/plain").await;
+    let path = format!("{}?ms=4", path("slow"));
+    let session = peer.session(&path).await;
+    let (mut send, _recv) = session.open_bi().await.unwrap();
+    let mut sending = tokio::spawn(async move {
+        send.write_all(&vec![7; TOTAL]).await.unwrap();
+        send.finish().unwrap();
+    });
+    let watched = async {
+        loop {
+            tokio::select! {
+                done = &mut sending => return done.unwrap(),
+                () = other.expect_echo(b"other sessions go on") => {}
+            }
+        }
+    };
+    within("all of it to be taken", watched).await;
+    eventually("the last of it", || consumed(&path) == TOTAL as u64).await;
+}
+
+/// Stream data that the handler at that path was told of, in bytes.
+fn consumed(path: &str) -> u64 {
+    let lines = Log::of(path);
+    let sizes = lines.iter().filter_map(|line| line.strip_prefix("data "));
+    sizes
+        .map(|line| line.split(' ').nth(1).unwrap().parse::<u64>().unwrap())
+        .sum()
 }
 
 /// A peer that is faster than the handler waits: what is on its way is no more than the credit.
@@ -145,13 +177,7 @@ async fn a_slow_handler_holds_a_fast_peer_by_flow_control() {
         send.finish().unwrap();
         send.stopped().await
     });
-    let consumed = || -> u64 {
-        let lines = Log::of(&path);
-        let sizes = lines.iter().filter_map(|line| line.strip_prefix("data "));
-        sizes
-            .map(|line| line.split(' ').nth(1).unwrap().parse::<u64>().unwrap())
-            .sum()
-    };
+    let consumed = || consumed(&path);
     let mut again = tokio::time::interval(Duration::from_millis(20));
     let watched = async {
         loop {
@@ -168,5 +194,5 @@ async fn a_slow_handler_holds_a_fast_peer_by_flow_control() {
         }
     };
     within("all of it to be taken", watched).await;
-    crate::harness::eventually("the last of it", || consumed() == TOTAL as u64).await;
+    eventually("the last of it", || consumed() == TOTAL as u64).await;
 }

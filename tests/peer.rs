@@ -4,7 +4,7 @@
 //! Over HTTP/3 the client is bare QUIC streams (`http3`), whose bytes are written by hand; over HTTP/2 it is wharf's own
 //! session in the client's role (`http2`). What is about the bytes of one version is tested with that version alone.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, ops::RangeInclusive};
 
 pub(crate) use wharf_proto::id::Dir;
 
@@ -83,6 +83,19 @@ impl Http {
     /// Whether datagrams always arrive.
     pub(crate) const fn datagrams_reliable(self) -> bool {
         matches!(self, Self::Http2)
+    }
+
+    /// Whether it knows how long a round trip takes: TCP does not tell.
+    pub(crate) const fn measures_round_trips(self) -> bool {
+        matches!(self, Self::Http3)
+    }
+
+    /// How large the largest datagram of a handler may be.
+    pub(crate) const fn datagram_sizes(self) -> RangeInclusive<usize> {
+        match self {
+            Self::Http3 => 1100..=1 << 16,
+            Self::Http2 => 65_535..=65_535,
+        }
     }
 
     /// The id of the client's nth stream of a kind, from 0 on, in the first session of a connection. Over HTTP/3 the

@@ -77,6 +77,8 @@ pub struct Route {
     pub component: PathBuf,
     /// Which web pages may open sessions.
     pub origins: Origins,
+    /// Deviations of the clients' from the drafts that are borne with. Default none.
+    pub quirks: transport::Quirks,
 }
 
 impl Route {
@@ -90,6 +92,7 @@ impl Route {
             path: path.into(),
             component,
             origins: Origins::Listed(Vec::new()),
+            quirks: transport::Quirks::default(),
         }
     }
 }

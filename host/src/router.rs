@@ -1,6 +1,10 @@
 //! Finds the route for a request.
 
-use crate::{config::Origins, runtime::Component, transport::Request};
+use crate::{
+    config::Origins,
+    runtime::Component,
+    transport::{Quirks, Request},
+};
 
 /// The name of the one tenant there is, until a configuration names others.
 pub(crate) const TENANT: &str = "default";
@@ -12,6 +16,7 @@ pub(crate) struct Route {
     pub(crate) path: String,
     pub(crate) component: Component,
     pub(crate) origins: Origins,
+    pub(crate) quirks: Quirks,
 }
 
 /// Why a request is refused before any handler sees it.

@@ -1,7 +1,7 @@
 //! The client's side of HTTP/2: wharf's own sessions in the client's role, one task to drive each.
 //!
 //! Events of a session come in one sequence, and asking for the next one gives credit for the last back. So the task
-//! asks for no more while [`UNREAD_MAX`] bytes of the session lie here unread: what comes then stays with the server,
+//! asks for no more while [`UNREAD_WINDOWS`] windows of a stream lie here unread: what comes then stays with the server,
 //! and what this end sends in the session waits too, until something is read.
 
 use std::{
@@ -24,8 +24,9 @@ mod streams;
 pub(crate) use client::Connection;
 pub(crate) use streams::{Recv, Send};
 
-/// Bytes of a session, in streams and datagrams, that may lie here unread.
-const UNREAD_MAX: usize = 16 << 20;
+/// What of a session may lie here unread, in streams and datagrams together, as a multiple of what of one stream may be
+/// ahead of its reader.
+const UNREAD_WINDOWS: usize = 16;
 
 /// A session. It keeps its connection.
 #[derive(Clone)]
@@ -60,6 +61,7 @@ struct State {
     waiting: [VecDeque<StreamId>; 2],
     datagrams: VecDeque<Bytes>,
     unread: usize,
+    unread_max: usize,
     draining: bool,
     end: Option<End>,
     driver: Option<Waker>,
@@ -87,6 +89,7 @@ impl Session {
                 waiting: [VecDeque::new(), VecDeque::new()],
                 datagrams: VecDeque::new(),
                 unread: 0,
+                unread_max: UNREAD_WINDOWS * connection.window(),
                 draining: false,
                 end: None,
                 driver: None,
@@ -303,7 +306,7 @@ impl State {
             let Some(session) = &mut self.session else {
                 return Poll::Ready(None);
             };
-            if self.unread >= UNREAD_MAX {
+            if self.unread >= self.unread_max {
                 return Poll::Pending;
             }
             match session.poll_event(cx) {

@@ -14,6 +14,7 @@ use crate::{
     guest,
     page::{Page, Target},
     server::Server,
+    transport::FinOrder,
 };
 
 /// Serves one component on this machine, with a certificate made for it and a page to try it.
@@ -23,7 +24,7 @@ pub(super) struct Args {
     #[arg(value_name = "FILE.wasm | FOLDER")]
     handler: PathBuf,
 
-    /// Where sessions are served (UDP). Port 0 takes a free one. Several addresses are separated by commas.
+    /// Where sessions are served (UDP and TCP). Port 0 takes a free one. Several addresses are separated by commas.
     #[arg(
         long,
         env = "WHARF_LISTEN",
@@ -58,6 +59,18 @@ pub(super) struct Args {
         value_name = "ORIGIN"
     )]
     allow_origin: Vec<String>,
+
+    /// A deviation of clients over HTTP/2 from the drafts that is borne with.
+    #[arg(long, value_name = "QUIRK")]
+    quirk: Vec<Quirk>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Quirk {
+    /// The client numbers its streams as if it were the server: @fails-components/webtransport does.
+    SwappedStreamIds,
+    /// Capsule 0x190B4D3B ends a stream and 0x190B4D3C does not, as in draft 15: no deployed client does that.
+    Draft15Fin,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
@@ -70,6 +83,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let page = Page::bind(args.page).await?;
     let mut route = Route::new("/", component);
     route.origins = origins(&args.allow_origin, page.local_addr());
+    for quirk in args.quirk {
+        match quirk {
+            Quirk::SwappedStreamIds => route.quirks.swapped_stream_ids = true,
+            Quirk::Draft15Fin => route.quirks.fin_order = FinOrder::Draft15,
+        }
+    }
     let name = route.name.clone();
     let tls = match (args.cert, args.key) {
         (Some(certificate), Some(key)) => Tls::Files { certificate, key },

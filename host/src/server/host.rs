@@ -49,6 +49,7 @@ impl Host {
             path,
             component: file,
             origins,
+            quirks,
         } in routes
         {
             let runtime = runtime.clone();
@@ -59,6 +60,7 @@ impl Host {
                 path,
                 component,
                 origins,
+                quirks,
             });
         }
         let sessions = runtime.sessions();
@@ -91,7 +93,7 @@ impl Host {
     /// # Cancel safety
     ///
     /// Dropping the future rejects the request, or aborts the session: the peer sees its CONNECT stream reset.
-    pub async fn serve(&self, incoming: Incoming) {
+    pub async fn serve(&self, mut incoming: Incoming) {
         let inner = &*self.inner;
         let request = incoming.request().clone();
         let route = match inner.router.find(&request) {
@@ -131,6 +133,7 @@ impl Host {
             draft = request.draft,
             "session accepted"
         );
+        incoming.bear_with(route.quirks);
         match incoming.accept(&response).await {
             Ok(begun) => match guest.run(begun, &request).await {
                 Exit::Returned => {}

@@ -25,6 +25,7 @@ const CREDIT_MAX: u64 = 1 << 30;
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     client: Arc<Client>,
+    terms: Terms,
 }
 
 impl Connection {
@@ -43,7 +44,13 @@ impl Connection {
         let client = within("HTTP/2", Client::new(tls, limits)).await.unwrap();
         Self {
             client: Arc::new(client),
+            terms,
         }
+    }
+
+    /// Bytes of one stream ahead of its reader.
+    pub(super) fn window(&self) -> usize {
+        self.terms.window as usize
     }
 
     /// Asks for a session, which begins where the status is of the 200s.

@@ -116,11 +116,7 @@ impl Recv {
 
     pub(crate) fn stop(&mut self, code: u32) {
         let id = self.id;
-        self.shared.act(|state| {
-            if let Some(session) = &mut state.session {
-                _ = session.stop(id, code); // or it is over, and that is no less
-            }
-        });
+        self.shared.act(|state| state.stop(id, code));
     }
 }
 
@@ -140,13 +136,7 @@ impl Drop for Recv {
     fn drop(&mut self) {
         let id = self.id;
         self.shared.act(|state| {
-            if let Some(session) = &mut state.session {
-                _ = session.stop(id, 0); // where it has not ended otherwise
-            }
-            let stream = state.streams.get_mut(&id).unwrap();
-            stream.read = false;
-            let unread: usize = stream.chunks.drain(..).map(|chunk| chunk.len()).sum();
-            state.unread -= unread;
+            state.stop(id, 0);
             state.let_go(id);
         });
     }
@@ -165,6 +155,17 @@ impl State {
         };
         session.send(id, Bytes::copy_from_slice(&bytes[..size]), false)?;
         Ok(size)
+    }
+
+    /// Reads no more of a stream, nor what is here of it.
+    fn stop(&mut self, id: StreamId, code: u32) {
+        if let Some(session) = &mut self.session {
+            _ = session.stop(id, code); // or it is over, and that is no less
+        }
+        let stream = self.streams.get_mut(&id).unwrap();
+        stream.read = false;
+        let unread: usize = stream.chunks.drain(..).map(|chunk| chunk.len()).sum();
+        self.unread -= unread;
     }
 
     /// Why a stream refuses a command.
