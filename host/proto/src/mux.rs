@@ -1,8 +1,8 @@
 //! A session of the capsule flavour: streams, credit and datagrams in capsules on one byte stream (WT-H2).
 //!
 //! HTTP/2 gives such a byte stream, and so does a pipe in memory. The life of the session, and what counts for all of its
-//! streams, is [`session`]'s; here are the streams themselves: their states as in QUIC, the credit of
-//! each, what waits to be sent and what waits to be given out.
+//! streams, is [`session`]'s; here are the streams themselves: their states as in QUIC, the credit of each, what waits to be
+//! sent and what waits to be given out.
 //!
 //! | file | responsibility |
 //! |---|---|
@@ -97,6 +97,10 @@ pub struct Config {
 /// once or say why not, and [`poll_transmit`](Self::poll_transmit) makes what is to be sent, whenever the transport has
 /// room. Nothing here grows beyond the limits: what a peer may send is bounded by credit, which it gets back as the
 /// application asks for the next event; what a command takes is bounded by [`Limits`].
+///
+/// What came on a stream is given out only as far as the send buffers, of the stream and of the session, have room for it:
+/// who sends back what it gets is never refused. The price is that two such ends which fill their buffers before they read
+/// wait for each other for ever; one of them must have room for all that its application sends.
 #[derive(Debug)]
 pub struct Mux {
     config: Config,

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use wharf_proto::{
-    capsule::{Capsule, Decoder, REASON_BYTES_MAX},
+    capsule::{Capsule, Decoder, FinOrder, REASON_BYTES_MAX},
     code::Violation,
 };
 
@@ -18,29 +18,37 @@ const BUFFERED_MAX: usize = 16
         4 + REASON_BYTES_MAX
     };
 
-// The first bytes of the input are the sizes of the pieces, over and over.
+// The first byte of the input says which flavour the decoder knows, and the next ones are the sizes of the pieces, over and
+// over.
 fuzz_target!(|input: &[u8]| {
-    let Some((sizes, bytes)) = input.split_first_chunk::<4>() else {
+    let Some((&[flavour, ref sizes @ ..], bytes)) = input.split_first_chunk::<5>() else {
         return;
     };
+    let decoder = || match flavour % 3 {
+        0 => Decoder::new(DATAGRAM_BYTES_MAX),
+        1 => Decoder::with_streams(DATAGRAM_BYTES_MAX, FinOrder::Deployed),
+        _ => Decoder::with_streams(DATAGRAM_BYTES_MAX, FinOrder::Draft15),
+    };
     let bytes = Bytes::copy_from_slice(bytes);
-    let whole = decode([bytes.clone()]);
+    let whole = decode(decoder(), [bytes.clone()]);
     let mut rest = bytes.clone();
     let pieces = sizes.iter().cycle().map_while(|&size| {
         let size = rest.len().min(1 + usize::from(size));
         (size > 0).then(|| rest.split_to(size))
     });
-    assert_eq!(decode(pieces), whole);
+    assert_eq!(decode(decoder(), pieces), whole);
 });
 
-fn decode(pieces: impl IntoIterator<Item = Bytes>) -> (Vec<Capsule>, Result<(), Violation>) {
-    let mut decoder = Decoder::new(DATAGRAM_BYTES_MAX);
+fn decode(
+    mut decoder: Decoder,
+    pieces: impl IntoIterator<Item = Bytes>,
+) -> (Vec<Capsule>, Result<(), Violation>) {
     let mut capsules = Vec::new();
     for piece in pieces {
         decoder.push(piece);
         loop {
             match decoder.poll() {
-                Ok(Some(capsule)) => capsules.push(capsule),
+                Ok(Some(capsule)) => push(&mut capsules, capsule),
                 Ok(None) => break,
                 Err(violation) => return (capsules, Err(violation)),
             }
@@ -48,4 +56,22 @@ fn decode(pieces: impl IntoIterator<Item = Bytes>) -> (Vec<Capsule>, Result<(), 
         assert!(decoder.buffered() < BUFFERED_MAX);
     }
     (capsules, decoder.finish())
+}
+
+/// Puts together what came of a stream in several pieces, in one capsule or in several.
+fn push(capsules: &mut Vec<Capsule>, capsule: Capsule) {
+    if let Capsule::Stream { stream, data, fin } = &capsule
+        && let Some(Capsule::Stream {
+            stream: last,
+            data: before,
+            fin: ended,
+        }) = capsules.last_mut()
+        && last == stream
+        && !*ended
+    {
+        *before = [&before[..], data].concat().into();
+        *ended = *fin;
+    } else {
+        capsules.push(capsule);
+    }
 }

@@ -109,7 +109,8 @@ impl Buf for Chunks {
 }
 
 impl Mux {
-    /// Whether there is something to transmit.
+    /// Whether there is something to transmit: whether [`poll_transmit`](Self::poll_transmit), with any room, would say
+    /// something. Every other call may change that, [`poll_event`](Self::poll_event) too.
     #[must_use]
     pub fn has_transmit(&self) -> bool {
         let of_streams = || {
