@@ -18,6 +18,7 @@ mod cli;
 mod close;
 mod commands;
 mod connect_stream;
+mod credit;
 mod datagrams;
 mod drain;
 mod embed;
