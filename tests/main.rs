@@ -19,6 +19,7 @@ mod close;
 mod commands;
 mod connect;
 mod connect_stream;
+mod credit;
 mod datagrams;
 mod drain;
 mod embed;
