@@ -47,6 +47,10 @@ pub struct Limits {
     pub stream_send_buffer: usize,
     /// Bytes taken from the handler that the transport has not accepted yet, per session. Default 4 MiB.
     pub session_send_buffer: usize,
+    /// Whether bytes of a stream are given out only while its own send buffer, and the session's, have room: who answers
+    /// with what came never has to wait then. Default true. Who sends before it reads sets it to false, or may wait for a
+    /// peer that waits for it.
+    pub reads_wait: bool,
     /// Datagrams that wait for the handler, per session; the oldest is dropped beyond. Default 256.
     pub datagrams_in: usize,
     /// Datagrams that wait for the transport, per session; the oldest is dropped beyond. Default 256.
@@ -82,6 +86,7 @@ impl Default for Limits {
             connection_send_window: 16 << 20,
             stream_send_buffer: 256 << 10,
             session_send_buffer: 4 << 20,
+            reads_wait: true,
             datagrams_in: 256,
             datagrams_out: 256,
             data_frame_budget: 16 << 20,
@@ -109,6 +114,7 @@ impl Limits {
     pub(crate) const fn mux(&self) -> mux::Limits {
         mux::Limits {
             send: self.send_limits(),
+            reads_wait: self.reads_wait,
             streams_per_kind: self.streams_per_kind,
             datagrams_in: self.datagrams_in,
             datagrams_out: self.datagrams_out,

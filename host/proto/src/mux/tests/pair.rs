@@ -357,6 +357,7 @@ impl Setup {
             local,
             peer,
             limits: Limits {
+                reads_wait: true,
                 send: if patient {
                     SendLimits {
                         stream: 1 << 30,
