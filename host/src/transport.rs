@@ -35,6 +35,10 @@ pub struct Limits {
     pub stream_send_buffer: usize,
     /// Bytes taken from the handler that the transport has not accepted yet, per session. Default 4 MiB.
     pub session_send_buffer: usize,
+    /// Whether bytes of a stream are given out only while its send buffer, and the session's, have room for as many: a
+    /// handler that echoes then never finds them full. One that sends much by itself, to a peer that echoes, must not have
+    /// it so, or each end waits for the other. Default true.
+    pub reads_wait_for_room: bool,
     /// Datagrams that wait for the handler, per session; the oldest is dropped beyond. Default 256.
     pub datagrams_in: usize,
     /// Datagrams that wait for the transport, per session; the oldest is dropped beyond. Default 256.
@@ -65,6 +69,7 @@ impl Default for Limits {
             connection_send_window: 16 << 20,
             stream_send_buffer: 256 << 10,
             session_send_buffer: 4 << 20,
+            reads_wait_for_room: true,
             datagrams_in: 256,
             datagrams_out: 256,
             early_streams: 16,
@@ -84,6 +89,14 @@ impl Default for Limits {
 pub enum HttpVersion {
     /// HTTP/3, over QUIC.
     Http3,
+}
+
+impl fmt::Display for HttpVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http3 => "http3",
+        })
+    }
 }
 
 /// Which end of a session this program is.

@@ -143,15 +143,18 @@ impl Session {
             return;
         };
         let stream_max = self.limits.stream_send_buffer;
+        let gated = self.limits.reads_wait_for_room;
         let stream_room = match &stream.send {
-            Half::Open(send) if !send.has_fin() => stream_max.saturating_sub(send.queued()),
+            Half::Open(send) if gated && !send.has_fin() => {
+                stream_max.saturating_sub(send.queued())
+            }
             Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => usize::MAX,
         };
         let session_room = self
             .limits
             .session_send_buffer
             .saturating_sub(self.buffered);
-        if session_room < READ_ROOM_MIN.min(self.limits.session_send_buffer) {
+        if gated && session_room < READ_ROOM_MIN.min(self.limits.session_send_buffer) {
             self.starving = true;
             return;
         }
@@ -159,6 +162,7 @@ impl Session {
             return; // QUIC has the waker, because something waits
         }
         let cx = &mut Context::from_waker(&stream.waker);
+        let session_room = if gated { session_room } else { usize::MAX };
         let room = stream_room.min(session_room).max(1);
         match recv.poll_read(cx, room) {
             Poll::Pending | Poll::Ready(Read::Lost) => {}
