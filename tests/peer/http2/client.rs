@@ -34,7 +34,7 @@ impl Connection {
         limits.session_receive_credit = terms.data.min(CREDIT_MAX) as u32;
         limits.stream_receive_credit = terms.window;
         limits.streams_per_kind = terms.streams;
-        limits.reads_wait = false;
+        limits.reads_wait_for_room = false;
         let mut tls = tls_config();
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let tls = tokio_rustls::TlsConnector::from(Arc::new(tls));

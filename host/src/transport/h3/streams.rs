@@ -142,12 +142,12 @@ impl Session {
         };
         let limits = &self.limits;
         let stream_room = match &stream.send {
-            Half::Open(send) if limits.reads_wait && !send.buffer.has_fin() => {
+            Half::Open(send) if limits.reads_wait_for_room && !send.buffer.has_fin() => {
                 limits.stream_send_buffer.saturating_sub(send.buffer.len())
             }
             Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => usize::MAX,
         };
-        let session_room = if limits.reads_wait {
+        let session_room = if limits.reads_wait_for_room {
             limits.session_send_buffer.saturating_sub(self.buffered)
         } else {
             usize::MAX
@@ -160,6 +160,7 @@ impl Session {
             return; // QUIC has the waker, because something waits
         }
         let cx = &mut Context::from_waker(&stream.waker);
+        let session_room = if gated { session_room } else { usize::MAX };
         let room = stream_room.min(session_room).max(1);
         match recv.poll_read(cx, room) {
             Poll::Pending | Poll::Ready(Read::Lost) => {}
