@@ -16,8 +16,6 @@ pub(crate) struct Connection {
 
 /// What the library gives for a request.
 struct Answer {
-    /// The id of the CONNECT stream.
-    id: u64,
     response: transport::Response,
     /// The session, where the response begins one.
     session: Option<transport::Session>,
@@ -35,16 +33,12 @@ impl Connection {
     }
 
     async fn request(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        unimplemented!("{path} of {self:?}, with {fields:?}")
+        unimplemented!("{path} of {}, with {fields:?}", self.server)
     }
 
     /// Asks for a session, which begins where the status is of the 200s.
     pub(crate) async fn ask(&self, path: &str, fields: &[(&str, &str)]) -> (Head, Option<Session>) {
-        let Answer {
-            id,
-            response,
-            session,
-        } = self.request(path, fields).await;
+        let Answer { response, session } = self.request(path, fields).await;
         let mut head = Head {
             status: response.status,
             fields: http::HeaderMap::new(),
@@ -54,7 +48,7 @@ impl Connection {
             let value = http::HeaderValue::from_maybe_shared(value).unwrap();
             head.fields.append(name, value);
         }
-        let session = session.map(|session| Session::begin(self.clone(), id, session));
+        let session = session.map(|session| Session::begin(self.clone(), session));
         (head, session)
     }
 
