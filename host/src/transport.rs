@@ -20,7 +20,7 @@ mod session;
 pub mod tls;
 
 pub(crate) use listener::Listener;
-pub use session::{Exchange, Incoming, Session};
+pub use session::{Exchange, Incoming, Session, Stopper};
 pub use wharf_proto::{
     capsule::FinOrder,
     contract::{Closed, Closer, CommandError, Event, Info},

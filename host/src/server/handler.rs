@@ -37,7 +37,7 @@ impl Handler {
     /// Dropping the future aborts the session: the peer sees its CONNECT stream reset, the component sees nothing.
     pub async fn serve(
         &self,
-        session: Session,
+        mut session: Session,
         request: &Request,
         stop: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {

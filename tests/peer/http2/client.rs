@@ -78,7 +78,7 @@ impl Connection {
             let value = http::HeaderValue::from_maybe_shared(value).unwrap();
             head.fields.append(name, value);
         }
-        let session = session.map(|session| Session::begin(self.clone(), session.id(), session));
+        let session = session.map(|session| Session::begin(self.clone(), session));
         (head, session)
     }
 

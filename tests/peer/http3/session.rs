@@ -69,10 +69,6 @@ impl Session {
         }))
     }
 
-    pub(crate) fn id(&self) -> u64 {
-        self.0.id
-    }
-
     fn conn(&self) -> &quinn::Connection {
         &self.0.connection.0.raw.conn
     }

@@ -160,7 +160,6 @@ impl Session {
             return; // QUIC has the waker, because something waits
         }
         let cx = &mut Context::from_waker(&stream.waker);
-        let session_room = if gated { session_room } else { usize::MAX };
         let room = stream_room.min(session_room).max(1);
         match recv.poll_read(cx, room) {
             Poll::Pending | Poll::Ready(Read::Lost) => {}
