@@ -27,6 +27,7 @@ mod ends;
 mod fairness;
 mod flow_control;
 mod halves;
+mod http2;
 mod info;
 mod interop;
 mod inventory;

@@ -20,8 +20,6 @@ use super::{Dir, End, Gone};
 
 mod client;
 mod streams;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use client::Connection;
 pub(crate) use streams::{Recv, Send};
