@@ -13,6 +13,7 @@ use super::{
     command::{Command, FORMS, Which},
     ended_cleanly,
     input::{self, Line},
+    leave,
     output::{self, Output},
 };
 use crate::transport::{Closer, CommandError, Event, Session, StreamId};
@@ -28,13 +29,7 @@ pub(super) async fn drive(session: Session, output: &mut Output) -> anyhow::Resu
         input_ended: false,
     };
     let driven = console.run().await;
-    if !console.session.is_closed() {
-        console.session.close(0, "", Closer::Local); // there is nobody to tell events
-    }
-    while !console.session.is_told() {
-        poll_fn(|cx| console.session.poll_event(cx)).await;
-    }
-    console.session.finish_closing().await;
+    leave(console.session).await;
     driven
 }
 
@@ -204,7 +199,7 @@ impl Console<'_> {
         match self.session.send(id, data.clone(), false) {
             Err(CommandError::WouldBlock) => {
                 self.waiting = Some((id, data));
-                Ok(())
+                self.output.say(&format!("waiting {id}")).await
             }
             sent => self.check(&format!("send {id}"), sent).await,
         }
