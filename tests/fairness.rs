@@ -1,17 +1,17 @@
 //! Sessions that share a connection: each gets its part of it, and one whose peer does not read costs itself only.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 use wharf::transport::Limits;
-use wharf_proto::{capsule::Capsule, varint::VarInt};
 
 use crate::{
     binary::Wharf,
     harness::{TestServer, eventually, root, within},
-    pouring::{GENEROUS, PingPong, Pouring, settings},
-    raw::{Raw, client_config},
+    peer::{Http, Peer, PeerSession, Terms, over_both},
+    pouring::{PingPong, Pouring},
+    raw::Raw,
 };
 
 const MIB: usize = 1 << 20;
@@ -21,36 +21,30 @@ const PIECE: usize = 64 << 10;
 const SLACK: usize = 8 * MIB;
 const H3_EXCESSIVE_LOAD: u32 = 0x107;
 
-/// Connects with receive windows of that size for each stream.
-async fn connect(
-    address: std::net::SocketAddr,
-    stream_window: u64,
-    settings: &[(u64, u64)],
-) -> Arc<Raw> {
-    let mut config = client_config();
-    let mut transport = quinn::TransportConfig::default();
-    let window = quinn::VarInt::from_u64(stream_window).unwrap();
-    transport.stream_receive_window(window);
-    config.transport_config(Arc::new(transport));
-    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    Arc::new(Raw::connect_from(&endpoint, config, address, settings).await)
+/// Connects with receive windows of that size for each stream, and grants more than any test needs besides.
+async fn connect(http: Http, address: SocketAddr, window: u32) -> Peer {
+    let terms = Terms {
+        window,
+        ..Terms::default()
+    };
+    Peer::connect_to(http, address, terms).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sessions_go_on_while_another_of_their_connection_pours_50_streams() {
+over_both!(sessions_go_on_while_another_of_their_connection_pours_50_streams);
+async fn sessions_go_on_while_another_of_their_connection_pours_50_streams(http: Http) {
     const TRIPS: usize = 100;
     /// No more passes a byte that is on its way than the two ends hold for all of a connection.
     const AHEAD_MAX: usize = 8 * MIB;
     let server = TestServer::start().await;
     for sessions in [2, 8] {
-        let raw = connect(server.address, 1 << 20, GENEROUS).await;
-        let pouring = Pouring::begin(&raw, "/plain", 50, usize::MAX).await;
+        let peer = connect(http, server.address, 1 << 20).await;
+        let pouring = Pouring::begin(&peer, "/plain", 50, usize::MAX).await;
         pouring.read_echoes();
         eventually("the pouring", || pouring.read() > MIB).await;
         let before = pouring.read();
         let mut others = JoinSet::new();
         for _ in 1..sessions {
-            let mut other = PingPong::begin(&raw, "/plain").await;
+            let mut other = PingPong::begin(&peer, "/plain").await;
             others.spawn(async move {
                 for _ in 0..TRIPS {
                     other.round_trip().await;
@@ -70,13 +64,13 @@ async fn sessions_go_on_while_another_of_their_connection_pours_50_streams() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn eight_sessions_that_pour_alike_get_alike() {
+over_both!(eight_sessions_that_pour_alike_get_alike);
+async fn eight_sessions_that_pour_alike_get_alike(http: Http) {
     let server = TestServer::start().await;
-    let raw = connect(server.address, 1 << 20, GENEROUS).await;
+    let peer = connect(http, server.address, 1 << 20).await;
     let mut all = Vec::new();
     for _ in 0..8 {
-        let pouring = Pouring::begin(&raw, "/plain", 4, usize::MAX).await;
+        let pouring = Pouring::begin(&peer, "/plain", 4, usize::MAX).await;
         pouring.read_echoes();
         all.push(pouring);
     }
@@ -123,19 +117,19 @@ fn session_max(streams: usize) -> usize {
 }
 
 /// A program that has served a session, and so allocated what it allocates once.
-async fn warm_program() -> Wharf {
+async fn warm_program(http: Http) -> Wharf {
     let wharf = Wharf::run(&root().join("guests/echo")).await;
-    let raw = connect(wharf.address(), 1 << 20, GENEROUS).await;
-    PingPong::begin(&raw, "/").await.round_trip().await;
+    let peer = connect(http, wharf.address(), 1 << 20).await;
+    PingPong::begin(&peer, "/").await.round_trip().await;
     wharf
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_whose_peer_never_reads_costs_itself_only() {
-    let wharf = warm_program().await;
-    let raw = connect(wharf.address(), 64 << 10, GENEROUS).await;
-    let mut other = PingPong::begin(&raw, "/").await;
-    let pouring = Pouring::begin(&raw, "/", 20, usize::MAX).await;
+over_both!(a_session_whose_peer_never_reads_costs_itself_only);
+async fn a_session_whose_peer_never_reads_costs_itself_only(http: Http) {
+    let wharf = warm_program(http).await;
+    let peer = connect(http, wharf.address(), 64 << 10).await;
+    let mut other = PingPong::begin(&peer, "/").await;
+    let pouring = Pouring::begin(&peer, "/", 20, usize::MAX).await;
     let grown = pour_in_vain(&wharf, &pouring, &mut other).await;
     assert!(grown < session_max(20), "{grown} bytes more");
     // What the session holds is not lost: it flows as soon as it is read.
@@ -144,30 +138,37 @@ async fn a_session_whose_peer_never_reads_costs_itself_only() {
     eventually("the echoes", || pouring.read() > taken + MIB).await;
 }
 
+/// Over HTTP/3, where the client grants nothing by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_whose_peer_grants_no_credit_costs_itself_only() {
     const GRANT: usize = 5000;
-    let wharf = warm_program().await;
-    let raw = connect(wharf.address(), 1 << 20, &settings(GRANT as u64)).await;
-    let mut other = PingPong::begin(&raw, "/").await;
-    let more = Capsule::MaxData(VarInt::from_u32(1 << 30));
-    other.session.send_capsule(&more).await;
-    let pouring = Pouring::begin(&raw, "/", 20, usize::MAX).await;
+    let wharf = warm_program(Http::Http3).await;
+    let terms = Terms {
+        data: GRANT as u64,
+        ..Terms::default()
+    };
+    let peer = Peer::connect_to(Http::Http3, wharf.address(), terms).await;
+    let mut other = PingPong::begin(&peer, "/").await;
+    let PeerSession::Http3(session) = &other.session else {
+        unreachable!("it is over HTTP/3");
+    };
+    session.grant_data(1 << 30).await;
+    let pouring = Pouring::begin(&peer, "/", 20, usize::MAX).await;
     pouring.read_echoes();
     let grown = pour_in_vain(&wharf, &pouring, &mut other).await;
     assert!(grown < session_max(20), "{grown} bytes more");
     assert_eq!(pouring.read(), GRANT, "all of the grant, and no more");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_streams_whose_echoes_are_not_read_cost_what_one_session_may() {
+over_both!(a_hundred_streams_whose_echoes_are_not_read_cost_what_one_session_may);
+async fn a_hundred_streams_whose_echoes_are_not_read_cost_what_one_session_may(http: Http) {
     const STREAMS: usize = 99;
     // With small windows the server holds what it cannot pass on; with large ones the client holds it, unread.
     for (window, each) in [(16 << 10, usize::MAX), (1 << 30, MIB)] {
-        let wharf = warm_program().await;
-        let raw = connect(wharf.address(), window, GENEROUS).await;
-        let mut other = PingPong::begin(&raw, "/").await;
-        let pouring = Pouring::begin(&raw, "/", STREAMS, each).await;
+        let wharf = warm_program(http).await;
+        let peer = connect(http, wharf.address(), window).await;
+        let mut other = PingPong::begin(&peer, "/").await;
+        let pouring = Pouring::begin(&peer, "/", STREAMS, each).await;
         let grown = pour_in_vain(&wharf, &pouring, &mut other).await;
         assert!(
             grown < session_max(STREAMS),

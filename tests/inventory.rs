@@ -162,11 +162,9 @@ fn every_row_names_tests_that_there_are_or_says_why_not() {
 #[test]
 fn every_behaviour_of_both_http_versions_is_tested_over_each_that_is_served() {
     let mut tests = tests_of_this_program();
-    tests.retain(|name| {
-        ["::http3", "::http2"]
-            .iter()
-            .any(|half| name.ends_with(half))
-    });
+    let half = |name: &String, http: &Http| name.ends_with(&format!("::{}", http.name()));
+    tests.retain(|name| Http::ALL.iter().any(|http| half(name, http)));
+
     let halves = |name: String| {
         let half = move |http: &Http| format!("{name}::{}", http.name());
         Http::SERVED.iter().map(half)

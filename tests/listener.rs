@@ -15,30 +15,47 @@ use wharf::{
 
 use crate::{
     harness::{Log, TestServer, eventually, guest, path, within},
+    peer::{Http, Peer, Terms, over_both},
     raw::{NEWEST, Raw},
     relay::Relay,
 };
 
-#[tokio::test(flavor = "multi_thread")]
-async fn port_0_takes_a_free_port_and_says_which() {
+over_both!(port_0_takes_a_free_port_and_says_which);
+async fn port_0_takes_a_free_port_and_says_which(http: Http) {
     let servers = [TestServer::start().await, TestServer::start().await];
     assert_ne!(servers[0].address.port(), servers[1].address.port());
     for server in &servers {
         assert_ne!(server.address.port(), 0);
         assert_eq!(server.address.ip(), Ipv4Addr::LOCALHOST);
-        let raw = Raw::connect(server).await;
-        raw.expect_echo(raw.session("/plain").await.id, b"there")
-            .await;
+        let peer = Peer::connect(http, server).await;
+        peer.session("/plain").await.expect_echo(b"there").await;
     }
 }
 
+over_both!(a_session_over_ipv6_echoes_and_knows_its_peer);
+async fn a_session_over_ipv6_echoes_and_knows_its_peer(http: Http) {
+    let server =
+        TestServer::with(|config| config.listen = vec![(Ipv6Addr::LOCALHOST, 0).into()]).await;
+    let session = server.session(http, "/plain").await;
+    session.expect_echo(b"version 6").await;
+    session.send_datagram(b"datagram").unwrap();
+    let datagram = within("the datagram", session.read_datagram()).await;
+    assert_eq!(datagram.unwrap(), "datagram");
+    let session = server.session(http, &path("request")).await;
+    let (mut send, mut recv) = session.open_bi().await.unwrap();
+    send.write_all(b"?").await.unwrap();
+    let told = within("the request", recv.read_to_end(9999)).await.unwrap();
+    let told = String::from_utf8(told).unwrap();
+    assert!(told.contains("peer=[::1]:"), "{told}");
+}
+
+/// By somebody else's client, to a URL that has the address in brackets.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_over_ipv6_echo_streams_and_datagrams() {
     let server =
         TestServer::with(|config| config.listen = vec![(Ipv6Addr::LOCALHOST, 0).into()]).await;
     assert_eq!(server.address.ip(), Ipv6Addr::LOCALHOST);
     assert_ne!(server.address.port(), 0);
-    // The URL has the address in brackets.
     let session = server.connect("/plain").await;
     let (mut send, mut recv) = session.open_bi().await.unwrap();
     send.write_all(b"version 6").await.unwrap();
@@ -59,18 +76,17 @@ async fn sessions_over_ipv6_echo_streams_and_datagrams() {
     assert!(told.contains("authority=[::1]:"), "{told}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wildcard_of_ipv6_is_bound() {
+over_both!(a_wildcard_of_ipv6_is_bound);
+async fn a_wildcard_of_ipv6_is_bound(http: Http) {
     let server =
         TestServer::with(|config| config.listen = vec![(Ipv6Addr::UNSPECIFIED, 0).into()]).await;
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, server.address.port()));
-    let raw = Raw::connect_to(address, NEWEST).await;
-    raw.expect_echo(raw.session("/plain").await.id, b"there")
-        .await;
+    let peer = Peer::connect_to(http, address, Terms::default()).await;
+    peer.session("/plain").await.expect_echo(b"there").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn several_addresses_are_served_each_on_a_port_of_its_own() {
+over_both!(several_addresses_are_served_each_on_a_port_of_its_own);
+async fn several_addresses_are_served_each_on_a_port_of_its_own(http: Http) {
     let server = TestServer::with(|config| {
         config.listen = vec![
             (Ipv4Addr::LOCALHOST, 0).into(),
@@ -86,19 +102,19 @@ async fn several_addresses_are_served_each_on_a_port_of_its_own() {
     assert_ne!(server.addresses[0].port(), server.addresses[2].port());
     let mut clients = Vec::new();
     for address in &server.addresses {
-        let raw = Raw::connect_to(*address, NEWEST).await;
-        let session = raw.session("/plain").await;
-        raw.expect_echo(session.id, b"there").await;
-        clients.push((raw, session));
+        let peer = Peer::connect_to(http, *address, Terms::default()).await;
+        let session = peer.session("/plain").await;
+        session.expect_echo(b"there").await;
+        clients.push((peer, session));
     }
     within("the server to stop", server.stop()).await;
-    for (raw, _) in clients {
-        assert_eq!(raw.closed_with().await, 0x100, "H3_NO_ERROR");
+    for (peer, _) in clients {
+        peer.closed().await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_wildcards_of_both_families_share_a_port() {
+over_both!(the_wildcards_of_both_families_share_a_port);
+async fn the_wildcards_of_both_families_share_a_port(http: Http) {
     let free = free_port();
     let server = TestServer::with(|config| {
         config.listen = vec![
@@ -111,9 +127,9 @@ async fn the_wildcards_of_both_families_share_a_port() {
         std::net::IpAddr::from(Ipv4Addr::LOCALHOST),
         Ipv6Addr::LOCALHOST.into(),
     ] {
-        let raw = Raw::connect_to((ip, server.address.port()).into(), NEWEST).await;
-        raw.expect_echo(raw.session("/plain").await.id, b"there")
-            .await;
+        let peer =
+            Peer::connect_to(http, (ip, server.address.port()).into(), Terms::default()).await;
+        peer.session("/plain").await.expect_echo(b"there").await;
     }
 }
 
@@ -209,26 +225,40 @@ async fn a_certificate_that_cannot_be_used_is_named_and_nothing_is_left_bound() 
     running.abort();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stopped_has_freed_its_port_and_its_peers_know() {
+over_both!(a_server_that_stopped_has_freed_its_port_and_its_peers_know);
+async fn a_server_that_stopped_has_freed_its_port_and_its_peers_know(http: Http) {
     let server = TestServer::start().await;
     let address = server.address;
-    let raw = Raw::connect(&server).await;
+    let peer = Peer::connect(http, &server).await;
     // The handshake is over at both ends: before that QUIC tells no code of HTTP/3.
-    raw.expect_echo(raw.session("/plain").await.id, b"there")
-        .await;
+    peer.session("/plain").await.expect_echo(b"there").await;
     server.no_instances().await;
     within("the server to stop", server.stop()).await;
-    assert_eq!(raw.closed_with().await, 0x100, "H3_NO_ERROR");
+    peer.closed().await;
     // QUIC's own task drops the socket when it next runs.
-    eventually("the port to be free", || {
-        std::net::UdpSocket::bind(address).is_ok()
+    eventually("the port to be free", || match http {
+        Http::Http3 => std::net::UdpSocket::bind(address).is_ok(),
+        Http::Http2 => std::net::TcpListener::bind(address).is_ok(),
     })
     .await;
 }
 
+over_both!(connections_that_ask_for_no_session_leave_nothing);
+async fn connections_that_ask_for_no_session_leave_nothing(http: Http) {
+    let server = TestServer::start().await;
+    for _ in 0..20 {
+        drop(Peer::connect(http, &server).await);
+    }
+    server.no_instances().await;
+    server
+        .session(http, "/plain")
+        .await
+        .expect_echo(b"there")
+        .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_ask_for_no_session_leave_nothing() {
+async fn connections_that_say_nothing_leave_nothing() {
     let server = TestServer::start().await;
     for _ in 0..20 {
         let raw = Raw::silent(server.address).await;

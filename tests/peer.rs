@@ -58,6 +58,8 @@ pub(crate) enum Http {
 }
 
 impl Http {
+    pub(crate) const ALL: &[Self] = &[Self::Http3, Self::Http2];
+
     /// Those that are served.
     pub(crate) const SERVED: &[Self] = where_http2_is! {
         served { &[Self::Http3, Self::Http2] }
@@ -88,6 +90,12 @@ impl Http {
     /// Whether it knows how long a round trip takes: TCP does not tell.
     pub(crate) const fn measures_round_trips(self) -> bool {
         matches!(self, Self::Http3)
+    }
+
+    /// Whether a client that has closed does not see that the server had closed before: a session of wharf's own tells
+    /// one end, and that is its close.
+    pub(crate) const fn passes_over_a_close_after_its_own(self) -> bool {
+        matches!(self, Self::Http2)
     }
 
     /// How large the largest datagram of a handler may be.

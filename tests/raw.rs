@@ -25,6 +25,14 @@ pub(crate) const NEWEST: &[(u64, u64)] = &[
     (0x2b64, 100),
     (0x2b65, 100),
 ];
+/// The same, with more granted than any test needs.
+pub(crate) const GENEROUS: &[(u64, u64)] = &[
+    (0x33, 1),
+    (0x2c7c_f000, 1),
+    (0x2b61, 1 << 40),
+    (0x2b64, 1000),
+    (0x2b65, 1000),
+];
 /// The SETTINGS of a browser: draft 02.
 pub(crate) const BROWSER: &[(u64, u64)] = &[(0x33, 1), (0x2b60_3742, 1)];
 

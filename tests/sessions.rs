@@ -6,6 +6,7 @@ use wharf_proto::capsule::Capsule;
 use crate::{
     binary::Wharf,
     harness::{Log, TestServer, eventually, path, root, within},
+    peer::{End, Http, Peer, over_both},
     raw::{BROWSER, NEWEST, Raw, connect_fields, frame, read_status},
 };
 
@@ -19,6 +20,20 @@ fn close(code: u32, reason: &str) -> Capsule {
         code,
         reason: reason.to_owned(),
     }
+}
+
+over_both!(of_two_sessions_on_a_connection_one_ends_and_the_other_goes_on);
+async fn of_two_sessions_on_a_connection_one_ends_and_the_other_goes_on(http: Http) {
+    let server = TestServer::start().await;
+    let peer = Peer::connect(http, &server).await;
+    let first = peer.session("/plain").await;
+    let second = peer.session("/plain").await;
+    first.expect_echo(b"first").await;
+    second.expect_echo(b"second").await;
+    assert!(first.close(9, "bye").await);
+    assert_eq!(first.closed().await, End::Fin, "no close answers a close");
+    second.expect_echo(b"still here").await;
+    peer.session("/plain").await.expect_echo(b"a third").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -382,28 +397,38 @@ async fn the_log_tells_the_draft_of_each_session_and_why_one_is_refused() {
     wharf.logs("session refused").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_handler_decides_on_the_response() {
+over_both!(the_handler_decides_on_the_response);
+async fn the_handler_decides_on_the_response(http: Http) {
     let server = TestServer::start().await;
-    let raw = Raw::connect(&server).await;
+    let peer = Peer::connect(http, &server).await;
     for (path, expected) in [
         ("/refuse/302", 302),
         ("/refuse/404", 404),
         ("/refuse/429", 429),
         ("/accept/204", 204),
     ] {
-        assert_eq!(raw.ask(path, "webtransport").await.0, expected, "{path}");
+        assert_eq!(peer.ask(path, &[]).await.0, expected, "{path}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_full_host_refuses_the_next_session_with_503() {
+over_both!(a_full_host_refuses_the_next_session_with_503);
+async fn a_full_host_refuses_the_next_session_with_503(http: Http) {
     let server = TestServer::with(|config| config.sessions = 1).await;
-    let raw = Raw::connect(&server).await;
-    let mut first = raw.session("/plain").await;
-    assert_eq!(raw.ask("/plain", "webtransport").await.0, 503);
-    first.send.finish().unwrap();
+    let peer = Peer::connect(http, &server).await;
+    let first = peer.session("/plain").await;
+    assert_eq!(peer.ask("/plain", &[]).await.0, 503);
+    assert!(first.close(0, "").await);
     server.no_instances().await;
-    raw.expect_echo(raw.session("/plain").await.id, b"room again")
+    peer.session("/plain")
+        .await
+        .expect_echo(b"room again")
         .await;
+}
+
+over_both!(a_path_without_a_route_is_404_and_the_connection_goes_on);
+async fn a_path_without_a_route_is_404_and_the_connection_goes_on(http: Http) {
+    let server = TestServer::with(|config| config.routes.retain(|route| route.path != "/")).await;
+    let peer = Peer::connect(http, &server).await;
+    assert_eq!(peer.ask("/nothing", &[]).await.0, 404);
+    peer.session("/plain").await.expect_echo(b"there").await;
 }

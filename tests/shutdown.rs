@@ -2,32 +2,23 @@
 
 use std::time::Duration;
 
-use web_transport_quinn::{SessionError, WebTransportError};
-
 use crate::{
     binary::Wharf,
     harness::{Log, TestServer, path, root, within},
-    raw::Raw,
+    peer::{End, Http, Peer, over_both},
 };
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_asks_its_handlers_and_closes_the_sessions_that_stay() {
+over_both!(a_server_that_stops_asks_its_handlers_and_closes_the_sessions_that_stay);
+async fn a_server_that_stops_asks_its_handlers_and_closes_the_sessions_that_stay(http: Http) {
     let server = TestServer::with(|config| config.drain = Duration::from_millis(100)).await;
     let path = path("report");
-    let session = server.connect(&path).await;
+    let session = server.session(http, &path).await;
     Log::line(&path, "constructed").await;
     let closed = tokio::spawn(async move { session.closed().await });
     server.stop().await;
     Log::line(&path, "drain").await;
-    match within("the close", closed).await.unwrap() {
-        SessionError::WebTransportError(WebTransportError::Closed(code, reason)) => {
-            assert_eq!(
-                (code, reason.as_str()),
-                (0xffff_ff04, "server shutting down")
-            );
-        }
-        other => panic!("closed otherwise: {other}"),
-    }
+    let end = within("the close", closed).await.unwrap();
+    assert_eq!(end, http.closed(0xffff_ff04, "server shutting down"));
     let line = Log::line(&path, "closed").await;
     assert_eq!(
         line,
@@ -35,17 +26,18 @@ async fn a_server_that_stops_asks_its_handlers_and_closes_the_sessions_that_stay
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_waits_for_a_session_that_ends_in_time() {
+over_both!(a_server_that_stops_waits_for_a_session_that_ends_in_time);
+async fn a_server_that_stops_waits_for_a_session_that_ends_in_time(http: Http) {
     let server = TestServer::start().await;
-    let raw = Raw::connect(&server).await;
+    let peer = Peer::connect(http, &server).await;
     let path = path("echo");
-    let mut session = raw.session(&path).await;
+    let session = peer.session(&path).await;
     let stopping = tokio::spawn(server.stop());
     Log::line(&path, "drain").await;
-    raw.expect_echo(session.id, b"not yet").await;
-    session.send.finish().unwrap();
-    session.received().await;
+    session.expect_echo(b"not yet").await;
+    assert!(session.close(0, "").await);
+    assert_eq!(session.closed().await, End::Fin);
+    peer.closed().await;
     within("the server to stop", stopping).await.unwrap();
     assert_eq!(Log::line(&path, "closed").await, "closed 0 peer clean \"\"");
 }

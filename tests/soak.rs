@@ -21,9 +21,8 @@ use tokio::{
 use crate::{
     binary::Wharf,
     harness::{TestServer, root, within},
-    pouring::GENEROUS,
     random::Random,
-    raw::{Raw, read_rest},
+    raw::{GENEROUS, Raw, read_rest},
     relay::{Relay, Weather},
 };
 use visitor::{Tally, Visitor};

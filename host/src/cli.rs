@@ -1,9 +1,10 @@
 //! The command line: what was typed, turned into what the server uses.
 
-use std::path::PathBuf;
+use std::{fmt, io::Write as _, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 
+mod connect;
 mod run;
 
 /// Runs WebTransport sessions with handlers that are WebAssembly components.
@@ -27,6 +28,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Connect(Box<connect::Args>),
 }
 
 impl Cli {
@@ -40,10 +42,11 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// One that names the file or the flag, and the remedy.
+    /// One that names the file or the flag, and the remedy; a [`Usage`] where the command line itself is wrong.
     pub async fn execute(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run(args) => run::run(args).await,
+            Command::Connect(args) => connect::run(*args).await,
         }
     }
 }
@@ -55,4 +58,38 @@ fn cache_dir() -> Option<PathBuf> {
         .filter(|path| path.is_absolute())
         .or_else(|| Some(std::env::home_dir()?.join(".cache")))?;
     Some(base.join("wharf"))
+}
+
+/// What is wrong with a command line, beyond what its parser knows.
+#[derive(Debug)]
+pub struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn say(line: &str) {
+    // Nobody to tell is no reason to stop.
+    _ = writeln!(std::io::stderr(), "wharf: {line}");
+}
+
+/// Ends with Ctrl-C or, where there is one, a termination signal.
+async fn interrupt() {
+    let interrupted = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupted => {}
+                _ = terminated.recv() => {}
+            }
+            return;
+        }
+    }
+    _ = interrupted.await;
 }

@@ -7,7 +7,7 @@ use std::{
 
 use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
-use wharf::cli::Cli;
+use wharf::cli::{Cli, Usage};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -24,7 +24,10 @@ async fn main() -> ExitCode {
         .init();
     match cli.execute().await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("{error:#}"), 1),
+        Err(error) => fail(
+            &format!("{error:#}"),
+            if error.is::<Usage>() { 2 } else { 1 },
+        ),
     }
 }
 

@@ -16,8 +16,10 @@ use crate::{
     transport::{Exchange, Listener, Requested, tls::Certificate},
 };
 
+mod handler;
 mod host;
 
+pub use handler::Handler;
 pub use host::Host;
 
 /// Requests that wait to be looked at, over all connections.

@@ -4,7 +4,7 @@
 //! between two events. Commands never wait: each acts at once or says why it did not. Nothing here names an HTTP
 //! version's machinery, and outside this module nobody knows which HTTP version a session uses.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use wharf_proto::{buffer::SendLimits, mux};
@@ -20,7 +20,7 @@ mod session;
 pub mod tls;
 
 pub(crate) use listener::Listener;
-pub use session::{Exchange, Incoming, Session};
+pub use session::{Exchange, Incoming, Session, Stopper};
 pub use wharf_proto::{
     capsule::FinOrder,
     contract::{Closed, Closer, CommandError, Event, Info},
@@ -47,6 +47,10 @@ pub struct Limits {
     pub stream_send_buffer: usize,
     /// Bytes taken from the handler that the transport has not accepted yet, per session. Default 4 MiB.
     pub session_send_buffer: usize,
+    /// Whether bytes of a stream are given out only while its send buffer, and the session's, have room for as many: a
+    /// handler that echoes then never finds them full. One that sends much by itself, to a peer that echoes, must not have
+    /// it so, or each end waits for the other. Default true.
+    pub reads_wait_for_room: bool,
     /// Datagrams that wait for the handler, per session; the oldest is dropped beyond. Default 256.
     pub datagrams_in: usize,
     /// Datagrams that wait for the transport, per session; the oldest is dropped beyond. Default 256.
@@ -82,6 +86,7 @@ impl Default for Limits {
             connection_send_window: 16 << 20,
             stream_send_buffer: 256 << 10,
             session_send_buffer: 4 << 20,
+            reads_wait_for_room: true,
             datagrams_in: 256,
             datagrams_out: 256,
             data_frame_budget: 16 << 20,
@@ -109,6 +114,7 @@ impl Limits {
     pub(crate) const fn mux(&self) -> mux::Limits {
         mux::Limits {
             send: self.send_limits(),
+            reads_wait_for_room: self.reads_wait_for_room,
             streams_per_kind: self.streams_per_kind,
             datagrams_in: self.datagrams_in,
             datagrams_out: self.datagrams_out,
@@ -138,6 +144,15 @@ pub enum HttpVersion {
     Http3,
     /// HTTP/2, over TLS and TCP.
     Http2,
+}
+
+impl fmt::Display for HttpVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http3 => "http3",
+            Self::Http2 => "http2",
+        })
+    }
 }
 
 /// Which end of a session this program is.

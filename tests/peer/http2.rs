@@ -33,7 +33,6 @@ const UNREAD_WINDOWS: usize = 16;
 pub(crate) struct Session {
     shared: Arc<Shared>,
     _connection: Connection,
-    id: u64,
     _last: Arc<Last>,
 }
 
@@ -80,8 +79,8 @@ struct Stream {
 }
 
 impl Session {
-    /// Takes a session that began, with the id of its CONNECT stream, and has it driven from now on.
-    fn begin(connection: Connection, id: u64, session: transport::Session) -> Self {
+    /// Takes a session that began, and has it driven from now on.
+    fn begin(connection: Connection, session: transport::Session) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 session: Some(session),
@@ -99,14 +98,9 @@ impl Session {
         tokio::spawn(shared.clone().drive());
         Self {
             _connection: connection,
-            id,
             _last: Arc::new(Last(shared.clone())),
             shared,
         }
-    }
-
-    pub(crate) fn id(&self) -> u64 {
-        self.id
     }
 
     pub(crate) async fn open_bi(&self) -> Result<(Send, Recv), Gone> {

@@ -25,11 +25,6 @@ pub(crate) enum PeerRecv {
 }
 
 impl PeerSession {
-    /// The id of its CONNECT stream.
-    pub(crate) fn id(&self) -> u64 {
-        either!(self, session => session.id())
-    }
-
     /// Opens a bidirectional stream as soon as the server grants one.
     pub(crate) async fn open_bi(&self) -> Result<(PeerSend, PeerRecv), Gone> {
         either!(self, session => {

@@ -63,6 +63,8 @@ pub struct Grants {
 pub struct Limits {
     /// Bytes taken from the application that the transport has not taken yet.
     pub send: SendLimits,
+    /// Whether bytes of a stream are given out only while its own send buffer, and the session's, have room.
+    pub reads_wait_for_room: bool,
     /// Streams of each kind that this end may hold open.
     pub streams_per_kind: u32,
     /// Datagrams that wait for the application; the oldest is dropped beyond.
@@ -100,7 +102,8 @@ pub struct Config {
 ///
 /// What came on a stream is given out only as far as the send buffers, of the stream and of the session, have room for it:
 /// who sends back what it gets is never refused. The price is that two such ends which fill their buffers before they read
-/// wait for each other for ever; one of them must have room for all that its application sends.
+/// wait for each other for ever; one of them must have room for all that its application sends, or not hold reads back
+/// ([`Limits::reads_wait_for_room`]).
 #[derive(Debug)]
 pub struct Mux {
     config: Config,
@@ -385,13 +388,18 @@ impl Mux {
             return;
         };
         stream.listed_readable = false;
+        let waits = self.config.limits.reads_wait_for_room;
         let stream_room = match &stream.send {
-            Half::Open(sending) if !sending.buffer.has_fin() => {
+            Half::Open(sending) if waits && !sending.buffer.has_fin() => {
                 limits.stream.saturating_sub(sending.buffer.len())
             }
             Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => usize::MAX,
         };
-        let session_room = limits.session.saturating_sub(self.buffered);
+        let session_room = if waits {
+            limits.session.saturating_sub(self.buffered)
+        } else {
+            usize::MAX
+        };
         let Half::Open(receiving) = &mut stream.recv else {
             return;
         };

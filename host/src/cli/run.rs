@@ -76,7 +76,7 @@ enum Quirk {
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let component = if args.handler.is_dir() {
         let folder = args.handler.clone();
-        tokio::task::spawn_blocking(move || guest::build(&folder, say)).await??
+        tokio::task::spawn_blocking(move || guest::build(&folder, super::say)).await??
     } else {
         args.handler.clone()
     };
@@ -108,13 +108,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     announce(&target, &urls, page.local_addr(), &args.handler);
     tokio::select! {
         served = page.run(target) => served.context("the page's socket failed"),
-        () = server.run(interrupt()) => Ok(()),
+        () = server.run(super::interrupt()) => Ok(()),
     }
-}
-
-fn say(line: &str) {
-    // Nobody to tell is no reason to stop.
-    _ = writeln!(std::io::stderr(), "wharf: {line}");
 }
 
 /// Says where everything is, in one write: who reads the first lines only has read the rest as well.
@@ -159,21 +154,4 @@ fn origins(listed: &[String], page: SocketAddr) -> Origins {
             .map(|origin| origin.trim_end_matches('/').to_owned()),
     );
     Origins::Listed(origins)
-}
-
-/// Ends with Ctrl-C or, where there is one, a termination signal.
-async fn interrupt() {
-    let interrupted = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = interrupted => {}
-                _ = terminated.recv() => {}
-            }
-            return;
-        }
-    }
-    _ = interrupted.await;
 }

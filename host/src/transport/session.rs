@@ -77,6 +77,14 @@ impl Session {
         carried!(self.0, session => session.finish_closing().await);
     }
 
+    /// Gives what ends the session, as by [`Closer::Host`], while another drives it. The last one given counts.
+    pub fn stopper(&mut self) -> Stopper {
+        match &mut self.0 {
+            Carried::Http3(session) => Box::new(session.stopper()),
+            Carried::Http2(session) => Box::new(session.stopper()),
+        }
+    }
+
     /// Opens a stream. The peer learns of it before any data.
     ///
     /// # Errors
@@ -208,6 +216,9 @@ impl From<h2::Session> for Session {
         Self(Carried::Http2(Box::new(session)))
     }
 }
+
+/// Ends a session from elsewhere, with a code and a reason.
+pub type Stopper = Box<dyn FnOnce(u32, &str) + Send>;
 
 /// A session that is asked for, and waits for a decision: [`accept`](Self::accept) or [`refuse`](Self::refuse).
 ///

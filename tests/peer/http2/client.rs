@@ -34,6 +34,7 @@ impl Connection {
         limits.session_receive_credit = terms.data.min(CREDIT_MAX) as u32;
         limits.stream_receive_credit = terms.window;
         limits.streams_per_kind = terms.streams;
+        limits.reads_wait_for_room = false;
         let mut tls = tls_config();
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let tls = tokio_rustls::TlsConnector::from(Arc::new(tls));
@@ -77,7 +78,7 @@ impl Connection {
             let value = http::HeaderValue::from_maybe_shared(value).unwrap();
             head.fields.append(name, value);
         }
-        let session = session.map(|session| Session::begin(self.clone(), session.id(), session));
+        let session = session.map(|session| Session::begin(self.clone(), session));
         (head, session)
     }
 

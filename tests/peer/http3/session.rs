@@ -12,7 +12,7 @@ use wharf_proto::capsule::Capsule;
 
 use super::{BIDI, Connection, Granted, Outlet, Recv, Send, UNI};
 use crate::{
-    capsules::{Capsules, Said, framed},
+    capsules::{Capsules, Said, framed, max_data},
     peer::{Dir, End, Gone},
     raw::{header, put},
 };
@@ -67,10 +67,6 @@ impl Session {
             datagrams: outlet.datagrams.into(),
             reading,
         }))
-    }
-
-    pub(crate) fn id(&self) -> u64 {
-        self.0.id
     }
 
     fn conn(&self) -> &quinn::Connection {
@@ -153,9 +149,18 @@ impl Session {
     }
 
     pub(crate) async fn drain(&self) {
+        self.say(&Capsule::Drain).await;
+    }
+
+    /// Has the server send so many bytes, all in all.
+    pub(crate) async fn grant_data(&self, limit: u64) {
+        self.say(&max_data(limit)).await;
+    }
+
+    async fn say(&self, capsule: &Capsule) {
         let mut connect = self.0.connect.lock().await;
         let connect = connect.as_mut().expect("the session was not ended here");
-        connect.write_all(&framed(&Capsule::Drain)).await.unwrap();
+        connect.write_all(&framed(capsule)).await.unwrap();
     }
 
     pub(crate) async fn draining(&self) {

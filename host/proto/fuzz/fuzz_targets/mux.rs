@@ -40,6 +40,7 @@ fuzz_target!(|input: &[u8]| {
         peer,
         limits: Limits {
             send,
+            reads_wait_for_room: true,
             streams_per_kind: STREAMS_MAX,
             datagrams_in: DATAGRAMS_MAX,
             datagrams_out: DATAGRAMS_MAX,

@@ -39,6 +39,7 @@ fn config(side: Side) -> Config {
         local: GRANTS,
         peer: GRANTS,
         limits: Limits {
+            reads_wait_for_room: true,
             send: SendLimits {
                 stream: 400,
                 session: 1_000,

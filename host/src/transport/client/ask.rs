@@ -85,7 +85,11 @@ impl Ask {
     }
 
     /// Whether it can be sent.
-    pub(super) fn check(&self) -> Result<(), ConnectError> {
+    ///
+    /// # Errors
+    ///
+    /// What cannot be, by its name.
+    pub fn check(&self) -> Result<(), ConnectError> {
         let authority: http::uri::Authority =
             self.authority.parse().map_err(ConnectError::invalid)?;
         let has_port = authority.as_str().len() > authority.host().len();

@@ -18,7 +18,10 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_rustls::server::TlsStream;
-use wharf_proto::{connect::Init, mux::Chunks};
+use wharf_proto::{
+    connect::{Init, Refusal, Token},
+    mux::Chunks,
+};
 
 use super::{
     alive::{self, Rtt},
@@ -367,6 +370,9 @@ impl Serving {
         let protocol = head.extensions().get::<h2::ext::Protocol>();
         let protocol = protocol.map(h2::ext::Protocol::as_str);
         let checked = head::check(head, protocol).and_then(|connect| {
+            if connect.token != Token::WebTransport {
+                return Err(Refusal::UnknownProtocol);
+            }
             let init = Init::of(&connect.fields)?;
             Ok((connect, init))
         });

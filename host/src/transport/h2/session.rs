@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use wharf_proto::{
     code::HttpCode,
     id::{Dir, StreamId},
@@ -33,6 +33,8 @@ pub struct Session {
     recv: Option<RecvStream>,
     /// What the host, or the peer by GOAWAY, wants next.
     changed: Option<Changed>,
+    /// The wish of who has a stopper.
+    stop: Option<oneshot::Receiver<(u32, String)>>,
     place: Place,
     id: u32,
 }
@@ -54,6 +56,7 @@ impl Session {
             send: Sending::Open(send),
             recv: Some(recv),
             changed: Some(Box::pin(changed(phase))),
+            stop: None,
             place,
         }
     }
@@ -74,7 +77,7 @@ impl Session {
             if self.mux.is_told() {
                 return Poll::Pending;
             }
-            let progress = self.transmit(cx) | self.poll_phase(cx);
+            let progress = self.transmit(cx) | self.poll_phase(cx) | self.poll_stop(cx);
             if !(self.poll_receive(cx) | progress) {
                 return Poll::Pending;
             }
@@ -211,6 +214,27 @@ impl Session {
             self.changed = Some(Box::pin(changed(phase)));
         }
         true
+    }
+
+    fn poll_stop(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(stop) = &mut self.stop else {
+            return false;
+        };
+        let Poll::Ready(wish) = Pin::new(stop).poll(cx) else {
+            return false;
+        };
+        self.stop = None;
+        if let Ok((code, reason)) = wish {
+            self.mux.close(code, &reason, Closer::Host);
+        }
+        true
+    }
+
+    pub(in crate::transport) fn stopper(&mut self) -> impl FnOnce(u32, &str) + Send + use<> {
+        let (sender, stop) = oneshot::channel();
+        self.stop = Some(stop);
+        // A session that is gone needs no end.
+        move |code, reason: &str| _ = sender.send((code, reason.to_owned()))
     }
 
     pub(in crate::transport) fn id(&self) -> u64 {

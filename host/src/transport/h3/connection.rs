@@ -60,8 +60,11 @@ pub(super) struct Allowance {
 impl Allowance {
     pub(super) fn new(limits: &Limits, sessions: u32) -> Self {
         let bytes = u64::from(limits.session_receive_credit).saturating_mul(sessions.into());
-        // A header and an idle control stream must always find room.
+        // Capsules, headers and what is HTTP must always find room: streams may wait for the credit that a capsule brings,
+        // and the peer for those. Sessions never use more than was granted them; QUIC's own grant may lag behind by an
+        // eighth, which is when quinn renews it.
         let bytes = bytes.saturating_add(64 << 10);
+        let bytes = bytes.saturating_add(bytes.div_ceil(7));
         let streams = limits
             .streams_per_kind
             .saturating_add(1)
@@ -390,5 +393,22 @@ impl Requests {
         let timeout = self.shared.limits.setup_timeout;
         let wait = tokio::time::timeout(timeout, settings.wait_for(Option::is_some));
         wait.await.ok()?.ok()?.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_use_up_their_credit_leave_the_connection_room_for_capsules() {
+        let limits = Limits::default();
+        for sessions in [1, 2, 64] {
+            let window = Allowance::new(&limits, sessions)
+                .receive_window
+                .into_inner();
+            let granted = u64::from(limits.session_receive_credit) * u64::from(sessions);
+            assert!(window - window / 8 >= granted + (64 << 10), "{sessions}");
+        }
     }
 }

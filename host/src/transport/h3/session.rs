@@ -229,6 +229,13 @@ impl Session {
         self.tell_end().await;
     }
 
+    /// Something that ends the session from elsewhere, while another drives it: with a code and a reason, by
+    /// [`Closer::Host`].
+    pub fn stopper(&self) -> impl Fn(u32, &str) + Send + Sync + 'static {
+        let inbox = self.inbox.clone();
+        move |code, reason| inbox.put_notice(Notice::Close(code, reason.to_owned()))
+    }
+
     async fn tell_end(&mut self) {
         let timeout = self.limits.close_timeout;
         let finish = poll_fn(|cx| self.poll_finish(cx));

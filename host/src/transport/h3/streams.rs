@@ -140,22 +140,23 @@ impl Session {
         let Half::Open(recv) = &mut stream.recv else {
             return;
         };
-        let stream_max = self.limits.stream_send_buffer;
+        let limits = &self.limits;
         let stream_room = match &stream.send {
-            Half::Open(send) if !send.buffer.has_fin() => {
-                stream_max.saturating_sub(send.buffer.len())
+            Half::Open(send) if limits.reads_wait_for_room && !send.buffer.has_fin() => {
+                limits.stream_send_buffer.saturating_sub(send.buffer.len())
             }
             Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => usize::MAX,
         };
-        let session_room = self
-            .limits
-            .session_send_buffer
-            .saturating_sub(self.buffered);
-        if session_room < READ_ROOM_MIN.min(self.limits.session_send_buffer) {
+        let session_room = if limits.reads_wait_for_room {
+            limits.session_send_buffer.saturating_sub(self.buffered)
+        } else {
+            usize::MAX
+        };
+        if session_room < READ_ROOM_MIN.min(limits.session_send_buffer) {
             self.starving = true;
             return;
         }
-        if stream_room < READ_ROOM_MIN.min(stream_max) {
+        if stream_room < READ_ROOM_MIN.min(limits.stream_send_buffer) {
             return; // QUIC has the waker, because something waits
         }
         let cx = &mut Context::from_waker(&stream.waker);

@@ -357,6 +357,7 @@ impl Setup {
             local,
             peer,
             limits: Limits {
+                reads_wait_for_room: true,
                 send: if patient {
                     SendLimits {
                         stream: 1 << 30,

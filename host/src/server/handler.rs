@@ -1,0 +1,72 @@
+//! A component that handles sessions which this program asked for.
+
+use std::{path::PathBuf, pin::pin};
+
+use crate::{
+    router::TENANT,
+    runtime::{Component, Exit, Label, Options, Runtime},
+    transport::{Request, Session},
+};
+
+/// A component in the client's role.
+#[derive(Clone, Debug)]
+pub struct Handler {
+    component: Component,
+}
+
+impl Handler {
+    /// Loads a component. Compiling it may take seconds.
+    ///
+    /// # Errors
+    ///
+    /// One line that names the file, what is wrong with it and the remedy.
+    pub async fn load(file: PathBuf, options: Options) -> anyhow::Result<Self> {
+        let runtime = Runtime::new(options)?;
+        let component = tokio::task::spawn_blocking(move || runtime.load(&file)).await??;
+        Ok(Self { component })
+    }
+
+    /// Serves a session to its end, in an instance of its own, and ends it when `stop` ends. `admit` is not called: the server has decided.
+    ///
+    /// # Errors
+    ///
+    /// When the component failed. The log says why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future aborts the session: the peer sees its CONNECT stream reset, the component sees nothing.
+    pub async fn serve(
+        &self,
+        mut session: Session,
+        request: &Request,
+        stop: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let label = Label {
+            session: 1,
+            tenant: TENANT.into(),
+            route: "client".into(),
+            path: request.connect.path.clone(),
+        };
+        let exit = match self.component.instantiate(label).await {
+            Ok(guest) => {
+                let stopper = session.stopper();
+                let mut run = pin!(guest.run(session, request));
+                tokio::select! {
+                    exit = &mut run => exit,
+                    () = stop => {
+                        stopper(0, "");
+                        run.await
+                    }
+                }
+            }
+            Err(exit) => exit,
+        };
+        match exit {
+            Exit::Returned => Ok(()),
+            Exit::Trapped => anyhow::bail!("the handler trapped"),
+            Exit::OutOfTime => anyhow::bail!("the handler exceeded its CPU deadline"),
+            Exit::OutOfMemory => anyhow::bail!("the handler ran out of memory"),
+            Exit::Failed => anyhow::bail!("the handler failed"),
+        }
+    }
+}
