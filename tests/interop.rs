@@ -2,17 +2,19 @@
 //!
 //! `tests/interop/install` brings what the machine lacks. A client that is not there is not tried, except under CI.
 
-use std::{collections::HashMap, process::Stdio, time::Duration};
+use std::collections::HashMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use tokio::{io::AsyncWriteExt as _, process::Command};
-use wharf::config::Origins;
+use tokio::process::Command;
+use wharf::{config::Origins, transport::Quirks};
 
 use crate::harness::{Log, TestServer, root};
 
 mod browsers;
+mod http2;
 mod items;
+mod programs;
 mod rust_clients;
 mod table;
 mod web_transport_quinn;
@@ -21,19 +23,17 @@ mod wtransport;
 use items::Item;
 use table::{Client, Instead};
 
-/// What a client program may take for the whole list.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// What a client answered to each item that it was asked.
 type Answers = HashMap<String, Result<Value, String>>;
 
 /// A server whose limits the list exceeds, so that nobody passes without new credit.
-async fn server() -> TestServer {
+async fn server(quirks: Quirks) -> TestServer {
     TestServer::with(|config| {
         config.transport.session_receive_credit = 1 << 20;
         config.transport.streams_per_kind = 64;
         for route in &mut config.routes {
             route.origins = Origins::Any;
+            route.quirks = quirks;
         }
     })
     .await
@@ -66,7 +66,8 @@ async fn check(client: &Client, items: &[Item], answers: &Answers) {
         let short = client.short(&item.name).map(|short| &short.instead);
         let answer = answers.get(&item.name);
         if !saw(item, short, answer) {
-            faults.push(format!("{}: it saw {answer:?}", item.name));
+            let lines = Log::of(&item.path);
+            faults.push(format!("{}: it saw {answer:?}, {lines:?}", item.name));
         } else if let Some((start, end)) = &item.told {
             Log::line(&item.path, "closed ").await; // a session's last line
             let lines = Log::of(&item.path);
@@ -101,31 +102,19 @@ fn saw(item: &Item, short: Option<&Instead>, answer: Option<&Result<Value, Strin
     }
 }
 
-/// Runs a Python client, and reads its answers.
+/// Runs a Python client, and checks its answers.
 async fn python(program: &str, arguments: &[&str], client: &Client) {
-    let environment = root().join("target/interop/venv");
-    if !environment.join("installed.txt").exists() {
+    let Some(mut command) = programs::python(program) else {
         return absent(client);
-    }
-    let server = server().await;
+    };
+    run(command.args(arguments), client).await;
+}
+
+/// Has a client program do the list, and checks its answers.
+async fn run(command: &mut Command, client: &Client) {
+    let server = server(client.quirks).await;
     let items = asked(client);
-    let mut child = Command::new(environment.join("bin/python"))
-        .arg(root().join("tests/interop").join(program))
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let order = order(&server, &items);
-    stdin.write_all(order.as_bytes()).await.unwrap();
-    drop(stdin);
-    let output = tokio::time::timeout(PATIENCE, child.wait_with_output());
-    let output = output.await.unwrap().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
-    let answers = lines.map(answer).collect();
+    let answers = programs::answers(command, order(&server, &items)).await;
     check(client, &items, &answers).await;
 }
 
@@ -166,6 +155,19 @@ async fn aioquic_passes_the_common_list_in_draft_07() {
 #[tokio::test(flavor = "multi_thread")]
 async fn aioquic_passes_the_common_list_in_draft_15() {
     python("aioquic_client.py", &["d15"], &table::AIOQUIC_D15).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_h2_package_passes_the_common_list() {
+    python("h2_client.py", &[], &table::H2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fails_components_passes_the_common_list() {
+    match programs::node("fails_client.mjs") {
+        Some(mut command) => run(&mut command, &table::FAILS_COMPONENTS).await,
+        None => absent(&table::FAILS_COMPONENTS),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -129,7 +129,8 @@ const DATAGRAM_MAX: usize = u16::MAX as usize;
 /// Deviations from the drafts that are borne with, where a peer is known for them. Over HTTP/2 only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quirks {
-    /// The client numbers its streams as if it were the server: `@fails-components/webtransport` does.
+    /// The client numbers its streams as if it were the server, and may grant credit for streams on which it receives
+    /// nothing: `@fails-components/webtransport` does both.
     pub swapped_stream_ids: bool,
     /// Which type of WT_STREAM ends a stream.
     pub fin_order: FinOrder,

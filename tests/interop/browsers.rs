@@ -17,7 +17,11 @@ pub(crate) async fn chromium() {
     let Some(path) = Browser::find() else {
         return absent(&table::CHROMIUM);
     };
-    let (server, items, page) = (server().await, asked(&table::CHROMIUM), Page::serve().await);
+    let (server, items, page) = (
+        server(table::CHROMIUM.quirks).await,
+        asked(&table::CHROMIUM),
+        Page::serve().await,
+    );
     let browser = Browser::launch(path).await.unwrap();
     let tab = browser.open(&page.url).await.unwrap();
     let answers = tab.evaluate(&call(&server, &items)).await.unwrap();
@@ -29,7 +33,11 @@ pub(crate) async fn firefox() {
     let Some(path) = Firefox::find() else {
         return absent(&table::FIREFOX);
     };
-    let (server, items, page) = (server().await, asked(&table::FIREFOX), Page::serve().await);
+    let (server, items, page) = (
+        server(table::FIREFOX.quirks).await,
+        asked(&table::FIREFOX),
+        Page::serve().await,
+    );
     let mut browser = Firefox::launch(path).await.unwrap();
     browser.open(&page.url).await.unwrap();
     let answers = browser.evaluate(&call(&server, &items)).await.unwrap();

@@ -8,7 +8,7 @@ use crate::harness::{PATIENCE, TestServer};
 
 /// Asks a client for each item in turn.
 pub(crate) async fn run(client: &Client, does: impl AsyncFn(&TestServer, &Item) -> Result<Value>) {
-    let server = server().await;
+    let server = server(client.quirks).await;
     let items = asked(client);
     let mut answers = Answers::new();
     for item in &items {

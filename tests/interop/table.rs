@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use wharf::transport::{FinOrder, Quirks};
+
 use super::items;
 
 /// The section's headline.
@@ -9,6 +11,11 @@ pub(crate) const HEADLINE: &str = "## Other people's clients";
 
 /// The largest stream code that the server sends to a peer of draft 02, whose own codes have 8 bits.
 const DRAFT_02: u32 = 255;
+
+const NONE: Quirks = Quirks {
+    swapped_stream_ids: false,
+    fin_order: FinOrder::Deployed,
+};
 
 const INTRODUCTION: &str = "\
 `cargo test interop`, after `tests/interop/install`, has other people's clients do a common list of things against a server
@@ -26,6 +33,8 @@ pub(crate) struct Client {
     about: &'static str,
     /// The largest stream code that it is sent.
     pub(crate) largest_code: u32,
+    /// What the server bears with for it.
+    pub(crate) quirks: Quirks,
     /// Where it falls short.
     falls_short: &'static [Short],
 }
@@ -76,6 +85,7 @@ pub(crate) const PYWEBTRANSPORT: Client = Client {
     name: "pywebtransport",
     about: "pywebtransport 0.21.1 (Python): draft 15 with flow control, the whole list on one connection",
     largest_code: u32::MAX,
+    quirks: NONE,
     falls_short: &[UNTOLD_STATUS],
 };
 
@@ -84,6 +94,7 @@ pub(crate) const AIOQUIC_D02: Client = Client {
     about: "aioquic 1.7.2 (Python) in draft 02, the whole list on one connection. It knows streams and datagrams; \
             SETTINGS, capsules and codes are ours",
     largest_code: DRAFT_02,
+    quirks: NONE,
     falls_short: &[
         Short {
             items: "reset with 4294967295",
@@ -102,6 +113,7 @@ pub(crate) const AIOQUIC_D07: Client = Client {
     name: "aioquic d07",
     about: "the same in draft 07",
     largest_code: u32::MAX,
+    quirks: NONE,
     falls_short: &[],
 };
 
@@ -109,6 +121,7 @@ pub(crate) const AIOQUIC_D15: Client = Client {
     name: "aioquic d15",
     about: "the same in draft 15, with flow control",
     largest_code: u32::MAX,
+    quirks: NONE,
     falls_short: &[],
 };
 
@@ -116,21 +129,15 @@ pub(crate) const CHROMIUM: Client = Client {
     name: "Chromium",
     about: "Debian's Chromium: draft 02",
     largest_code: DRAFT_02,
-    falls_short: &[
-        OWN_CONNECTION,
-        LARGE_RESET,
-        Short {
-            items: "stop with 4294967295",
-            ..LARGE_RESET
-        },
-        UNTOLD_STATUS,
-    ],
+    quirks: NONE,
+    falls_short: &[OWN_CONNECTION, LARGE_RESET, LARGE_STOP, UNTOLD_STATUS],
 };
 
 pub(crate) const FIREFOX: Client = Client {
     name: "Firefox",
     about: "Debian's Firefox ESR: draft 02",
     largest_code: DRAFT_02,
+    quirks: NONE,
     falls_short: &[
         OWN_CONNECTION,
         LARGE_RESET,
@@ -157,6 +164,7 @@ pub(crate) const WTRANSPORT: Client = Client {
     name: "wtransport",
     about: "wtransport 0.7.2 (Rust, on quinn as we are): draft 07. Its stream codes are QUIC's; the test maps them",
     largest_code: u32::MAX,
+    quirks: NONE,
     falls_short: &[
         OWN_CONNECTION,
         Short {
@@ -182,7 +190,39 @@ pub(crate) const WEB_TRANSPORT_QUINN: Client = Client {
     name: "web-transport-quinn",
     about: "web-transport-quinn 0.13.5 (Rust, on quinn as we are): draft 07",
     largest_code: u32::MAX,
+    quirks: NONE,
     falls_short: &[OWN_CONNECTION],
+};
+
+pub(crate) const H2: Client = Client {
+    name: "h2",
+    about: "h2 4.4.1 (Python) over HTTP/2, the whole list on one connection. It knows HTTP/2; SETTINGS, capsules and \
+            credit are ours",
+    largest_code: u32::MAX,
+    quirks: NONE,
+    falls_short: &[],
+};
+
+pub(crate) const FAILS_COMPONENTS: Client = Client {
+    name: "fails-components",
+    about: "@fails-components/webtransport 1.6.8 (Node) over HTTP/2, on routes with `swapped_stream_ids`, without which \
+            its sessions end with a protocol violation at their first stream. Its half for HTTP/3 is not in the package",
+    largest_code: u32::MAX,
+    quirks: Quirks {
+        swapped_stream_ids: true,
+        ..NONE
+    },
+    falls_short: &[
+        OWN_CONNECTION,
+        LARGE_RESET,
+        LARGE_STOP,
+        Short {
+            items: "protocol negotiated",
+            instead: Sees(r#""\"one\"""#),
+            why: "it gives the quotation marks of the field with it",
+        },
+        UNTOLD_STATUS,
+    ],
 };
 
 /// In the order of the columns.
@@ -195,6 +235,8 @@ const ALL: &[&Client] = &[
     &FIREFOX,
     &WTRANSPORT,
     &WEB_TRANSPORT_QUINN,
+    &H2,
+    &FAILS_COMPONENTS,
 ];
 
 const UNTOLD_STATUS: Short = Short {
@@ -213,6 +255,11 @@ const LARGE_RESET: Short = Short {
     items: "reset with 4294967295",
     instead: Tells(" 255"),
     why: "of a larger code than 255 it makes 255",
+};
+
+const LARGE_STOP: Short = Short {
+    items: "stop with 4294967295",
+    ..LARGE_RESET
 };
 
 const EIGHT_BITS: &str = "codes of draft 02 have 8 bits";

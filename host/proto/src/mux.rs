@@ -82,8 +82,8 @@ pub struct Config {
     pub side: Side,
     /// How streams end on the wire.
     pub order: FinOrder,
-    /// Whether the peer takes the ids of its streams for ours and the other way round. Against the draft, and known of one
-    /// client.
+    /// Whether the peer takes the ids of its streams for ours and the other way round. Such a peer may grant credit for
+    /// streams on which it receives nothing, too. Both are against the draft, and known of one client.
     pub swapped_ids: bool,
     /// What we grant, and keep granting as it is used up.
     pub local: Grants,

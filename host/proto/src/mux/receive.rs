@@ -61,6 +61,10 @@ impl Mux {
             }
             Capsule::MaxStreamData { stream, limit } => {
                 let id = self.id(stream);
+                let receives_only = id.dir() == Dir::Uni && id.initiator() != self.config.side;
+                if self.config.swapped_ids && receives_only {
+                    return Ok(()); // it grants credit for every stream that it opens
+                }
                 self.take_max_data(id, limit)
             }
             Capsule::StreamDataBlocked { stream, .. } => {

@@ -225,3 +225,23 @@ fn a_peer_that_swaps_the_ids_is_understood_and_answered_in_its_way() {
     hear(&mut mux, [stop_sending(own.swapped(), 5)]);
     assert_eq!(said(&mut mux), [reset_stream(own.swapped(), 5, 0)]);
 }
+
+#[test]
+fn credit_for_a_stream_that_sends_only_is_borne_with_of_a_peer_that_swaps_the_ids() {
+    let (_, uni) = peers();
+    for (swapped_ids, wire) in [(true, uni.swapped()), (false, uni)] {
+        let mut mux = Mux::new(Config {
+            swapped_ids,
+            ..config(Side::Server)
+        });
+        let limit = int(500);
+        let credit = Capsule::MaxStreamData {
+            stream: wire,
+            limit,
+        };
+        hear(&mut mux, [wt_stream(wire, "", false), credit]);
+        hear(&mut mux, [wt_stream(wire, "ping", true)]);
+        let goes_on = events(&mut mux).contains(&data(uni, "ping", true));
+        assert_eq!(goes_on, swapped_ids);
+    }
+}
