@@ -10,7 +10,7 @@ use wharf::transport::{Closer, Dir, client::ConnectError};
 use wtransport::{Endpoint, Identity, ServerConfig, endpoint::endpoint_side, tls};
 
 use super::{
-    library::{Driven, ask_with},
+    library::{Driven, ask_with, bare, closed_with},
     program::hexadecimal,
 };
 use crate::harness::within;
@@ -53,6 +53,17 @@ fn wtransport_server() -> (Endpoint<endpoint_side::Server>, u16, [u8; 32]) {
     let endpoint = Endpoint::server(config).unwrap();
     let port = endpoint.local_addr().unwrap().port();
     (endpoint, port, hash)
+}
+
+/// A server of `h3` as it is: it knows draft 02 only, and one token.
+async fn stock_h3(conn: quinn::Connection) -> h3::server::Connection<h3_quinn::Connection, Bytes> {
+    h3::server::builder()
+        .enable_webtransport(true)
+        .enable_extended_connect(true)
+        .enable_datagram(true)
+        .build(h3_quinn::Connection::new(conn))
+        .await
+        .unwrap()
 }
 
 impl std::ops::Deref for Accepted {
@@ -131,6 +142,7 @@ async fn web_transport_quinn_has_its_streams_and_datagrams_echoed_and_its_close_
         session.closed().await
     });
     let connected = ask_with(port, hash, "/", |_| {}).await.unwrap();
+    assert_eq!(connected.request.draft, "draft-07");
     let mut session = Driven::new(connected.session);
     let bidi = session.open(Dir::Bi).unwrap();
     let bytes = Bytes::from(vec![b'x'; 200_000]);
@@ -173,12 +185,19 @@ async fn web_transport_quinn_is_told_our_close() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_protocol_that_was_not_offered_is_not_taken() {
     for (chosen, taken) in [("chat", true), ("mail", false)] {
-        let (endpoint, port, hash) = wtransport_server();
+        let (endpoint, port, hash) = bare();
         let serving = tokio::spawn(async move {
-            let request = endpoint.accept().await.await.unwrap();
-            let fields = [("wt-protocol", format!("\"{chosen}\""))];
-            let session = request.accept_with_headers(fields).await.unwrap();
-            session.closed().await
+            let conn = endpoint.accept().await.unwrap().await.unwrap();
+            let mut http = stock_h3(conn.clone()).await;
+            let request = http.accept().await.unwrap().unwrap();
+            let (_, mut stream) = request.resolve_request().await.unwrap();
+            let protocol = format!("\"{chosen}\"");
+            let response = http::Response::builder().header("wt-protocol", protocol);
+            stream
+                .send_response(response.body(()).unwrap())
+                .await
+                .unwrap();
+            closed_with(&conn).await
         });
         let connected = ask_with(port, hash, "/", |ask| {
             ask.protocols = vec!["chat".to_owned(), "news".to_owned()];
@@ -190,12 +209,8 @@ async fn a_protocol_that_was_not_offered_is_not_taken() {
             Err(ConnectError::ForeignProtocol(name)) if !taken => assert_eq!(name, chosen),
             other => panic!("{chosen}: {other:?}"),
         }
-        let told = within("the end", serving).await.unwrap();
-        let wtransport::error::ConnectionError::ApplicationClosed(told) = told else {
-            panic!("{told:?}");
-        };
         let code = if taken { H3_NO_ERROR } else { WT_ALPN_ERROR };
-        assert_eq!(told.code().into_inner(), code);
+        assert_eq!(within("the end", serving).await.unwrap(), code);
     }
 }
 
@@ -223,6 +238,7 @@ async fn wtransport_has_its_streams_and_datagrams_echoed_and_ends_with_a_code() 
         session.closed().await
     });
     let connected = ask_with(port, hash, "/wt", |_| {}).await.unwrap();
+    assert_eq!(connected.request.draft, "draft-07");
     let mut session = Driven::new(connected.session);
     let bidi = session.open(Dir::Bi).unwrap();
     session.send(bidi, "hello".into(), true).unwrap();
@@ -259,4 +275,32 @@ async fn the_code_of_a_server_that_closes_its_connection_is_told() {
     assert_eq!((end.code, end.reason.as_str()), (9, "off"));
     assert_eq!((end.by, end.clean), (Closer::Peer, false));
     drop(serving.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_draft_02_is_asked_as_that_draft_asks_and_may_answer_in_steps() {
+    let (endpoint, port, hash) = bare();
+    let serving = tokio::spawn(async move {
+        let conn = endpoint.accept().await.unwrap().await.unwrap();
+        let mut http = stock_h3(conn).await;
+        let request = http.accept().await.unwrap().unwrap();
+        let (head, mut stream) = request.resolve_request().await.unwrap();
+        for status in [103, 200] {
+            let response = http::Response::builder().status(status).body(()).unwrap();
+            stream.send_response(response).await.unwrap();
+        }
+        stream.finish().await.unwrap();
+        _ = http.accept().await; // until the client has gone
+        head
+    });
+    let connected = ask_with(port, hash, "/a?b", |_| {}).await.unwrap();
+    assert_eq!(connected.request.draft, "draft-02");
+    assert_eq!(connected.response.status, 200);
+    let end = Driven::new(connected.session).closed().await;
+    assert_eq!((end.code, end.by, end.clean), (0, Closer::Peer, true));
+    let head = within("the server's end", serving).await.unwrap();
+    assert_eq!(head.uri().path_and_query().unwrap(), "/a?b");
+    assert_eq!(head.headers()["sec-webtransport-http3-draft02"], "1");
+    let protocol = head.extensions().get::<h3::ext::Protocol>();
+    assert_eq!(protocol, Some(&h3::ext::Protocol::WEB_TRANSPORT));
 }

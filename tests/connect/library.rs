@@ -1,12 +1,24 @@
 //! The client of the library, against this host and against other people's servers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use wharf::transport::{
     Closed, Closer, Dir, Event, HttpVersion, Limits, Role, Session, StreamId,
     client::{Ask, ConnectError, Connected, Http, Trust, connect},
+    tls::Certificate,
 };
 
-use crate::harness::{Log, TestServer, path, within};
+use crate::{
+    harness::{Log, TestServer, path, within},
+    raw::{frame, put},
+};
+
+const H3_STREAM_CREATION_ERROR: u64 = 0x103;
+const H3_ID_ERROR: u64 = 0x108;
+const WT_REQUIREMENTS_NOT_MET: u64 = 0x212c_0d48;
+/// SETTINGS of a server of draft 15.
+const NEWEST_SERVER: &[(u64, u64)] = &[(0x08, 1), (0x33, 1), (0x2c7c_f000, 1)];
 
 /// Asks a server on this machine, whose certificate has that hash.
 pub(super) async fn ask_with(
@@ -224,41 +236,95 @@ async fn a_client_that_lets_go_of_its_session_ends_the_connection() {
     server.no_instances().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_speaks_no_http3_cannot_be_reached() {
-    let (certificate, key) = {
-        let names = vec!["localhost".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
-        (made.cert.der().clone(), made.signing_key.serialize_der())
-    };
-    use sha2::Digest as _;
-    let hash: [u8; 32] = sha2::Sha256::digest(&certificate).into();
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key).into();
-    let mut tls = rustls::ServerConfig::builder_with_provider(std::sync::Arc::new(
-        rustls::crypto::ring::default_provider(),
-    ))
-    .with_protocol_versions(&[&rustls::version::TLS13])
-    .unwrap()
-    .with_no_client_auth()
-    .with_single_cert(vec![certificate], key)
-    .unwrap();
-    tls.alpn_protocols = vec![b"hq".to_vec(), b"h3".to_vec()];
+/// A bare QUIC server of `h3`, its port, and the hash of its certificate.
+pub(super) fn bare() -> (quinn::Endpoint, u16, [u8; 32]) {
+    let certificate = Certificate::development().unwrap();
+    let mut tls = certificate.server_config().unwrap();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
     let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
-    let config = quinn::ServerConfig::with_crypto(std::sync::Arc::new(crypto));
+    let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
     let port = endpoint.local_addr().unwrap().port();
-    // SETTINGS without WebTransport: the control stream's type, and an empty frame.
+    (endpoint, port, certificate.hash())
+}
+
+/// Accepts a connection, says those settings, and nothing more.
+async fn begin(endpoint: &quinn::Endpoint, settings: &[(u64, u64)]) -> quinn::Connection {
+    let conn = endpoint.accept().await.unwrap().await.unwrap();
+    let mut payload = Vec::new();
+    for (id, value) in settings {
+        put(&mut payload, *id);
+        put(&mut payload, *value);
+    }
+    let mut control = conn.open_uni().await.unwrap();
+    let said = [&[0][..], &frame(4, &payload)].concat();
+    control.write_all(&said).await.unwrap();
+    std::mem::forget(control); // which would end it
+    conn
+}
+
+/// The code that a client closed its connection with.
+pub(super) async fn closed_with(conn: &quinn::Connection) -> u64 {
+    let closed = within("the end", conn.closed()).await;
+    let quinn::ConnectionError::ApplicationClosed(close) = closed else {
+        panic!("{closed:?}");
+    };
+    close.error_code.into_inner()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_webtransport_cannot_be_reached() {
+    for settings in [&[][..], &[(0x33, 1)], &[(0x08, 1), (0x2c7c_f000, 1)]] {
+        let (endpoint, port, hash) = bare();
+        let serving =
+            tokio::spawn(async move { closed_with(&begin(&endpoint, settings).await).await });
+        let error = ask_with(port, hash, "/", |_| {}).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Unreachable(_)), "{error}");
+        let said = error.to_string();
+        assert!(said.contains("does not offer WebTransport"), "{said}");
+        assert_eq!(serving.await.unwrap(), WT_REQUIREMENTS_NOT_MET);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_opens_streams_of_http_is_left_with_a_code() {
+    for (bidi, first, code) in [
+        (true, &frame(1, b"")[..], H3_STREAM_CREATION_ERROR),
+        (false, &[1], H3_ID_ERROR),
+        (false, &[0x40, 0x54, 3], H3_ID_ERROR),
+    ] {
+        let (endpoint, port, hash) = bare();
+        let first = first.to_vec();
+        let serving = tokio::spawn(async move {
+            let conn = begin(&endpoint, NEWEST_SERVER).await;
+            let mut send = if bidi {
+                conn.open_bi().await.unwrap().0
+            } else {
+                conn.open_uni().await.unwrap()
+            };
+            send.write_all(&first).await.unwrap();
+            closed_with(&conn).await
+        });
+        ask_with(port, hash, "/", |_| {}).await.unwrap_err();
+        assert_eq!(within("the end", serving).await.unwrap(), code);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_reset_is_no_reason_to_ask_again() {
+    let (endpoint, port, hash) = bare();
     let serving = tokio::spawn(async move {
-        let conn = endpoint.accept().await.unwrap().await.unwrap();
-        let mut control = conn.open_uni().await.unwrap();
-        control.write_all(&[0, 4, 0]).await.unwrap();
-        conn.closed().await.to_string()
+        let conn = begin(&endpoint, NEWEST_SERVER).await;
+        let (mut send, mut recv) = conn.accept_bi().await.unwrap();
+        let refused = quinn::VarInt::from_u32(0x10b);
+        send.reset(refused).unwrap();
+        recv.stop(refused).unwrap();
+        conn.closed().await;
     });
-    let error = ask_with(port, hash, "/", |_| {}).await.unwrap_err();
-    assert!(matches!(error, ConnectError::Unreachable(_)), "{error}");
-    assert!(
-        error.to_string().contains("does not offer WebTransport"),
-        "{error}"
-    );
+    let ask = Ask::new(&format!("https://127.0.0.1:{port}/")).unwrap();
+    let (trust, limits) = (Trust::Hashes(vec![hash]), Limits::default());
+    let asked = connect(&ask, &trust, Http::Auto, &limits);
+    let error = within("the response", asked).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Aborted(_)), "{error:?}");
     within("the end", serving).await.unwrap();
 }

@@ -95,6 +95,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             return Err(error.into());
         }
     };
+    let interrupt = super::interrupt(); // before anybody can know that there is a session
     let told = output.say(&output::connected(&connected)).await;
     let Connected {
         session, request, ..
@@ -105,12 +106,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     }
     match (handler, args.echo_check) {
         // On the heap, as below: the futures of a session are large.
-        (Some(handler), _) => Box::pin(handler.serve(session, &request, super::interrupt())).await,
+        (Some(handler), _) => Box::pin(handler.serve(session, &request, interrupt)).await,
         (None, Some(size)) => {
             let patience = limits.setup_timeout;
-            Box::pin(echo::check(session, size, patience, &mut output)).await
+            Box::pin(echo::check(session, size, patience, interrupt, &mut output)).await
         }
-        (None, None) => Box::pin(console::drive(session, &mut output)).await,
+        (None, None) => Box::pin(console::drive(session, interrupt, &mut output)).await,
     }
 }
 

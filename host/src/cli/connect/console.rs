@@ -18,8 +18,12 @@ use super::{
 };
 use crate::transport::{Closer, CommandError, Event, Session, StreamId};
 
-/// Does what the standard input says until the session has ended, which the end of the input asks for.
-pub(super) async fn drive(session: Session, output: &mut Output) -> anyhow::Result<()> {
+/// Does what the standard input says until the session has ended, which the end of the input asks for, or an interrupt.
+pub(super) async fn drive(
+    session: Session,
+    interrupt: impl Future<Output = ()>,
+    output: &mut Output,
+) -> anyhow::Result<()> {
     let mut console = Console {
         session,
         output,
@@ -28,7 +32,7 @@ pub(super) async fn drive(session: Session, output: &mut Output) -> anyhow::Resu
         waiting: None,
         input_ended: false,
     };
-    let driven = console.run().await;
+    let driven = console.run(interrupt).await;
     leave(console.session).await;
     driven
 }
@@ -53,9 +57,9 @@ enum Turn {
 }
 
 impl Console<'_> {
-    async fn run(&mut self) -> anyhow::Result<()> {
+    async fn run(&mut self, interrupt: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut lines = input::lines();
-        let mut interrupt = pin!(crate::cli::interrupt());
+        let mut interrupt = pin!(interrupt);
         loop {
             let reading = self.waiting.is_none() && !self.input_ended;
             tokio::select! {

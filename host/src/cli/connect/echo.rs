@@ -16,12 +16,13 @@ pub(super) async fn check(
     mut session: Session,
     size: u64,
     patience: Duration,
+    interrupt: impl Future<Output = ()>,
     output: &mut Output,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     let echoed = tokio::select! {
         echoed = echo(&mut session, size, patience) => echoed,
-        () = crate::cli::interrupt() => Err(anyhow::anyhow!("interrupted")),
+        () = interrupt => Err(anyhow::anyhow!("interrupted")),
     };
     let seconds = started.elapsed().as_secs_f64();
     leave(session).await;
