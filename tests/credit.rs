@@ -14,6 +14,7 @@ async fn a_peer_sends_ten_windows_of_data_as_the_handler_consumes(http: Http) {
     const STREAMS: usize = 25;
     let server = TestServer::with(|config| {
         config.transport.session_receive_credit = WINDOW;
+        config.runtime.log_rate = 10_000;
     })
     .await;
     let path = path("report");

@@ -77,19 +77,26 @@ fn say(line: &str) {
     _ = writeln!(std::io::stderr(), "wharf: {line}");
 }
 
-/// Ends with Ctrl-C or, where there is one, a termination signal.
-async fn interrupt() {
-    let interrupted = tokio::signal::ctrl_c();
+/// Ends with Ctrl-C or, where there is one, a termination signal: the first from this call on, which takes the signals from
+/// the system.
+fn interrupt() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    {
+    let taken = {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+        (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        )
+    };
+    async move {
+        #[cfg(unix)]
+        if let (Ok(mut interrupted), Ok(mut terminated)) = taken {
             tokio::select! {
-                _ = interrupted => {}
+                _ = interrupted.recv() => {}
                 _ = terminated.recv() => {}
             }
             return;
         }
+        _ = tokio::signal::ctrl_c().await;
     }
-    _ = interrupted.await;
 }

@@ -3,9 +3,10 @@
 //! [`server`] is the whole: it binds, accepts, admits, runs one task per session and drains. It is the only place where a
 //! [`transport`] (QUIC and HTTP/3 in, sessions out) meets a [`runtime`] (components in, one instance per session out).
 //! `router` finds the route for a request; [`config`] holds every limit; the `wharf` binary is [`cli`] over that.
+//! [`transport::client`] is the other end: it asks servers for sessions.
 //!
 //! ```text
-//! main → cli → config, server, page, guest
+//! main → cli → config, server, page, guest, transport (client)
 //! server → config, router, runtime, transport
 //! runtime, router → transport (handles only) → wharf_proto
 //! ```

@@ -7,8 +7,7 @@ use wharf::{
 use wharf_proto::varint::VarInt;
 
 use super::raw::{
-    DATA, END_STREAM, Frame, GENEROUS, GOAWAY, HEADERS, RST_STREAM, Raw, WINDOW_UPDATE,
-    connect_fields,
+    DATA, END_STREAM, Frame, GENEROUS, GOAWAY, HEADERS, RST_STREAM, Raw, connect_fields,
 };
 use crate::harness::{Log, TestServer, path};
 
@@ -315,13 +314,13 @@ async fn an_ordinary_request_is_answered_beside_sessions() {
 #[tokio::test]
 async fn requests_that_begin_no_session_have_an_answer() {
     let server = TestServer::start().await;
-    let mut raw = Raw::connect(server.address, GENEROUS).await;
     let cases: [(&str, &str, u16); 3] = [
         (":protocol", "websocket", 501),
         (":protocol", "webtransport-h3", 501),
         (":path", "/plain", 200),
     ];
     for (name, value, status) in cases {
+        let mut raw = Raw::connect(server.address, GENEROUS).await;
         let mut fields = connect_fields("/plain");
         for field in &mut fields {
             if field.0 == name {
@@ -331,6 +330,4 @@ async fn requests_that_begin_no_session_have_an_answer() {
         raw.request(&fields, 0).await;
         assert_eq!(raw.next(&[HEADERS]).await.status(), status, "{value}");
     }
-    let window = Frame::new(WINDOW_UPDATE, 0, 0, 1_u32.to_be_bytes());
-    raw.send(&window).await;
 }

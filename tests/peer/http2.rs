@@ -359,7 +359,7 @@ impl State {
             }
             Event::Draining => self.draining = true,
             Event::StreamClosed(_) => {}
-            other => panic!("an event that is not known: {other:?}"),
+            Event::Closed(closed) => panic!("a session ends outside of its task: {closed:?}"),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     guest, runtime,
     server::Handler,
     transport::{
-        Limits,
+        Closer, Limits, Session,
         client::{Ask, ConnectError, Connected, Http, Trust, connect},
     },
 };
@@ -65,7 +65,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     protocol: Vec<String>,
 
-    /// How long the server may take until there is a session, in seconds.
+    /// How long the server may take until there is a session, and for each piece of the echo in a check, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = values::seconds)]
     timeout: Duration,
 
@@ -95,16 +95,30 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             return Err(error.into());
         }
     };
-    output.say(&output::connected(&connected)).await?;
+    let interrupt = super::interrupt(); // before anybody can know that there is a session
+    let told = output.say(&output::connected(&connected)).await;
     let Connected {
         session, request, ..
     } = connected;
+    if let Err(error) = told {
+        leave(session).await;
+        return Err(error);
+    }
     match (handler, args.echo_check) {
         // On the heap, as below: the futures of a session are large.
-        (Some(handler), _) => Box::pin(handler.serve(session, &request, super::interrupt())).await,
-        (None, Some(size)) => Box::pin(echo::check(session, size, &mut output)).await,
-        (None, None) => Box::pin(console::drive(session, &mut output)).await,
+        (Some(handler), _) => Box::pin(handler.serve(session, &request, interrupt)).await,
+        (None, Some(size)) => {
+            let patience = limits.setup_timeout;
+            Box::pin(echo::check(session, size, patience, interrupt, &mut output)).await
+        }
+        (None, None) => Box::pin(console::drive(session, interrupt, &mut output)).await,
     }
+}
+
+/// Closes a session that nobody drives any more, and waits until the server knows.
+async fn leave(mut session: Session) {
+    session.close(0, "", Closer::Local);
+    while session.next_event().await.is_some() {}
 }
 
 async fn load(component: PathBuf) -> anyhow::Result<Handler> {
@@ -113,9 +127,11 @@ async fn load(component: PathBuf) -> anyhow::Result<Handler> {
     } else {
         component
     };
-    let mut options = runtime::Options::default();
-    options.sessions = 1;
-    options.cache_dir = super::cache_dir();
+    let options = runtime::Options {
+        sessions: 1,
+        cache_dir: super::cache_dir(),
+        ..runtime::Options::default()
+    };
     Handler::load(file, options).await
 }
 
@@ -143,10 +159,12 @@ impl Args {
             (_, true) => Http::Http2,
             (false, false) => Http::Auto,
         };
-        let mut limits = Limits::default();
-        limits.setup_timeout = self.timeout;
-        // What is typed, or checked, may be more than fits on the way there and back.
-        limits.reads_wait_for_room = self.handler.is_some();
+        let limits = Limits {
+            setup_timeout: self.timeout,
+            // What is typed, or checked, may be more than fits on the way there and back.
+            reads_wait_for_room: self.handler.is_some(),
+            ..Limits::default()
+        };
         Ok((ask, trust, http, limits))
     }
 }

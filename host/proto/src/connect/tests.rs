@@ -185,3 +185,42 @@ fn a_chosen_protocol_is_read_as_a_string_or_a_token() {
         );
     }
 }
+
+fn init(lines: &[&'static str]) -> Result<Init, Refusal> {
+    let line = |line: &&'static str| (Init::FIELD.to_owned(), Bytes::from_static(line.as_bytes()));
+    Init::of(&lines.iter().map(line).collect::<Vec<_>>())
+}
+
+/// WT-H2, "Flow Control Header".
+#[test]
+fn a_request_may_grant_credit_by_a_dictionary() {
+    let of = |uni, bidi_local, bidi_remote| {
+        Ok(Init {
+            uni,
+            bidi_local,
+            bidi_remote,
+        })
+    };
+    assert_eq!(init(&[]), of(0, 0, 0));
+    assert_eq!(init(&[""]), of(0, 0, 0));
+    assert_eq!(init(&["u=1, bl=2, br=3"]), of(1, 2, 3));
+    assert_eq!(
+        init(&["u=1", "br=999999999999999"]),
+        of(1, 0, 999_999_999_999_999)
+    );
+    assert_eq!(
+        init(&["other=?1, u=7;x=y"]),
+        of(7, 0, 0),
+        "unknown keys and parameters"
+    );
+}
+
+#[test]
+fn credit_that_is_no_integer_is_refused() {
+    for wrong in [
+        "u", "u=1.0", "u=-1", "u=\"1\"", "u=(1)", "br=x", "u=", "{", "U=1",
+    ] {
+        let refused = init(&[wrong]).unwrap_err();
+        assert_eq!(refused.status(), 400, "{wrong}");
+    }
+}

@@ -14,7 +14,8 @@ Events, one on a line of the standard output. TEXT stands in quotes; what is not
   datagram LENGTH TEXT
   reset STREAM CODE|none           the server gave up sending
   stopped STREAM CODE|none         the server gave up reading
-  writable STREAM                  a `send` that waited for room goes on
+  waiting STREAM                   a `send` finds no room; no command is read until it does
+  writable STREAM                  it does
   stream-closed STREAM
   draining                         the server asks that the session be ended
   closed CODE TEXT by local|peer|host clean|unclean

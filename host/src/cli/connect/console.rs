@@ -13,12 +13,17 @@ use super::{
     command::{Command, FORMS, Which},
     ended_cleanly,
     input::{self, Line},
+    leave,
     output::{self, Output},
 };
 use crate::transport::{Closer, CommandError, Event, Session, StreamId};
 
-/// Does what the standard input says until the session has ended, which the end of the input asks for.
-pub(super) async fn drive(session: Session, output: &mut Output) -> anyhow::Result<()> {
+/// Does what the standard input says until the session has ended, which the end of the input asks for, or an interrupt.
+pub(super) async fn drive(
+    session: Session,
+    interrupt: impl Future<Output = ()>,
+    output: &mut Output,
+) -> anyhow::Result<()> {
     let mut console = Console {
         session,
         output,
@@ -27,14 +32,8 @@ pub(super) async fn drive(session: Session, output: &mut Output) -> anyhow::Resu
         waiting: None,
         input_ended: false,
     };
-    let driven = console.run().await;
-    if !console.session.is_closed() {
-        console.session.close(0, "", Closer::Local); // there is nobody to tell events
-    }
-    while !console.session.is_told() {
-        poll_fn(|cx| console.session.poll_event(cx)).await;
-    }
-    console.session.finish_closing().await;
+    let driven = console.run(interrupt).await;
+    leave(console.session).await;
     driven
 }
 
@@ -58,9 +57,9 @@ enum Turn {
 }
 
 impl Console<'_> {
-    async fn run(&mut self) -> anyhow::Result<()> {
+    async fn run(&mut self, interrupt: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut lines = input::lines();
-        let mut interrupt = pin!(crate::cli::interrupt());
+        let mut interrupt = pin!(interrupt);
         loop {
             let reading = self.waiting.is_none() && !self.input_ended;
             tokio::select! {
@@ -204,7 +203,7 @@ impl Console<'_> {
         match self.session.send(id, data.clone(), false) {
             Err(CommandError::WouldBlock) => {
                 self.waiting = Some((id, data));
-                Ok(())
+                self.output.say(&format!("waiting {id}")).await
             }
             sent => self.check(&format!("send {id}"), sent).await,
         }

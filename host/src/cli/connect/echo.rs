@@ -1,41 +1,42 @@
 //! Has bytes echoed, and compares each.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use bytes::{Bytes, BytesMut};
 
-use super::output::Output;
-use crate::transport::{Closer, CommandError, Dir, Event, Session, StreamId};
+use super::{leave, output::Output};
+use crate::transport::{CommandError, Dir, Event, Session, StreamId};
 
 /// How much is sent at once.
 const PIECE: usize = 64 << 10;
 
-/// Sends that many bytes on one stream, and FIN; every byte must come back, and then FIN.
+/// Sends that many bytes on one stream, and FIN; every byte must come back, and then FIN. `patience` is for each piece.
 pub(super) async fn check(
     mut session: Session,
     size: u64,
+    patience: Duration,
+    interrupt: impl Future<Output = ()>,
     output: &mut Output,
 ) -> anyhow::Result<()> {
     let started = Instant::now();
     let echoed = tokio::select! {
-        echoed = echo(&mut session, size) => echoed,
-        () = crate::cli::interrupt() => Err(anyhow::anyhow!("interrupted")),
+        echoed = echo(&mut session, size, patience) => echoed,
+        () = interrupt => Err(anyhow::anyhow!("interrupted")),
     };
     let seconds = started.elapsed().as_secs_f64();
-    if let Err(error) = &echoed {
+    leave(session).await;
+    if let Err(error) = echoed {
         output.say(&format!("failed {error}")).await?;
+        return Err(error);
     }
-    session.close(0, "", Closer::Local);
-    while session.next_event().await.is_some() {}
-    echoed?;
     #[expect(clippy::cast_precision_loss, reason = "for people to read")]
     let rate = size as f64 / f64::from(1 << 20) / seconds;
     let line = format!("echoed {size} bytes in {seconds:.3} s, {rate:.1} MiB/s");
     output.say(&line).await
 }
 
-async fn echo(session: &mut Session, size: u64) -> anyhow::Result<()> {
+async fn echo(session: &mut Session, size: u64, patience: Duration) -> anyhow::Result<()> {
     let stream = session.open(Dir::Bi)?;
     let mut sender = Sender {
         bytes: Noise::default(),
@@ -46,10 +47,11 @@ async fn echo(session: &mut Session, size: u64) -> anyhow::Result<()> {
     let mut expected = Noise::default();
     let mut received = 0;
     loop {
-        sender.send(session, stream)?;
-        let Some(event) = session.next_event().await else {
-            bail!("the session was over before");
-        };
+        sender.send(session, stream);
+        let event = tokio::time::timeout(patience, session.next_event())
+            .await
+            .with_context(|| format!("nothing came for {patience:?}, after {received} bytes"))?
+            .context("the session was over before")?;
         match event {
             Event::Data {
                 stream: id,
@@ -105,8 +107,8 @@ struct Sender {
 }
 
 impl Sender {
-    /// Sends what there is room for.
-    fn send(&mut self, session: &mut Session, stream: StreamId) -> Result<(), CommandError> {
+    /// Sends what there is room for. Where the stream takes nothing more, an event says why.
+    fn send(&mut self, session: &mut Session, stream: StreamId) {
         while !self.finished {
             if self.piece.is_empty() {
                 let size = usize::try_from(self.left).unwrap_or(PIECE).min(PIECE);
@@ -120,11 +122,10 @@ impl Sender {
                     self.piece = Bytes::new();
                     self.finished = self.left == 0;
                 }
-                Err(CommandError::WouldBlock) => return Ok(()),
-                Err(error) => return Err(error),
+                Err(CommandError::WouldBlock) => return,
+                Err(_) => self.finished = true,
             }
         }
-        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ use wharf_proto::{
 
 use super::{
     ALPN, alive,
-    connection::{self, Common, Place},
+    connection::{self, Common, Exporter, Place},
     settings,
     tap::{Peer, Tap},
 };
@@ -56,10 +56,12 @@ impl Client {
         let limits = Arc::new(limits);
         let tls = Arc::new(Mutex::new(tls));
         let (sender, peer) = watch::channel(Peer::default());
-        let tap = Tap::new(tls.clone(), Role::Client, settings::encode(&limits), sender);
+        let exporter: Arc<dyn Exporter> = tls.clone();
+        let exporter = Arc::downgrade(&exporter);
+        let tap = Tap::new(tls, Role::Client, settings::encode(&limits), sender);
         let (requests, mut driving) = builder(&limits).handshake(tap).await?;
         greeted(&requests, &mut driving, &peer).await?;
-        let common = Arc::new(Common::new(limits, tls));
+        let common = Arc::new(Common::new(limits, exporter));
         tokio::spawn(drive(driving, common.clone(), peer.clone()));
         Ok(Self {
             requests,
@@ -79,7 +81,8 @@ impl Client {
     ///
     /// Dropping the future takes back what was asked for.
     pub async fn connect(&self, ask: &Ask) -> Result<(Session, Response), ConnectError> {
-        let head = head(ask)?;
+        let request = ask.request(Token::WebTransport, &[])?;
+        let head = head(&request)?;
         let ready = self.requests.clone().ready().await;
         let mut requests = ready.map_err(unreachable)?;
         let place = Place::new(&self.common);
@@ -88,7 +91,7 @@ impl Client {
             .await
             .map_err(|error| ConnectError::Aborted(error.to_string()))?;
         let (parts, body) = response.into_parts();
-        let response = read_response(&parts, &ask.protocols)?;
+        let response = read_response(&parts, &request.offered_protocols)?;
         let limits = &self.common.limits;
         let mux = Mux::new(Config {
             side: Side::Client,
@@ -140,8 +143,7 @@ fn unreachable(why: impl fmt::Display) -> ConnectError {
 }
 
 /// The head of a request for a session.
-fn head(ask: &Ask) -> Result<http::Request<()>, ConnectError> {
-    let request = ask.request(Token::WebTransport, &[])?;
+fn head(request: &wharf_proto::connect::Request) -> Result<http::Request<()>, ConnectError> {
     let mut head = http::Request::connect(format!(
         "{}://{}{}",
         request.scheme, request.authority, request.path

@@ -4,7 +4,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -77,7 +77,8 @@ pub(super) struct Common {
     /// What the host, or the peer by GOAWAY, wants of the sessions.
     pub(super) phase: watch::Sender<Phase>,
     pub(super) rtt: Rtt,
-    pub(super) exporter: Arc<dyn Exporter>,
+    /// Weak: who holds the TLS holds the connection open.
+    pub(super) exporter: Weak<dyn Exporter>,
     /// Requests that live, sessions among them.
     requests: AtomicU32,
     sessions: AtomicU32,
@@ -96,7 +97,7 @@ enum Life {
 }
 
 impl Common {
-    pub(super) fn new(limits: Arc<Limits>, exporter: Arc<dyn Exporter>) -> Self {
+    pub(super) fn new(limits: Arc<Limits>, exporter: Weak<dyn Exporter>) -> Self {
         Self {
             limits,
             phase: watch::Sender::default(),
@@ -201,9 +202,11 @@ impl Connection {
         let tls = Arc::new(Mutex::new(tls));
         let (settings, _) = watch::channel(Peer::default());
         let extra = settings::encode(&shared.limits);
-        let tap = Tap::new(tls.clone(), Role::Server, extra, settings.clone());
+        let exporter: Arc<dyn Exporter> = tls.clone();
+        let exporter = Arc::downgrade(&exporter);
+        let tap = Tap::new(tls, Role::Server, extra, settings.clone());
         let serving = Serving {
-            common: Arc::new(Common::new(shared.limits.clone(), tls)),
+            common: Arc::new(Common::new(shared.limits.clone(), exporter)),
             shared,
             settings,
             peer,

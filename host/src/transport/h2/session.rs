@@ -329,7 +329,8 @@ impl Session {
             return Err(CommandError::Closed);
         }
         let context = exporter::context(self.id.into(), label, context)?;
-        let tls = &self.place.common.exporter;
+        let tls = self.place.common.exporter.upgrade();
+        let tls = tls.ok_or(CommandError::Closed)?;
         tls.export(exporter::LABEL, &context, out)
             .then_some(())
             .ok_or(CommandError::TooLarge)

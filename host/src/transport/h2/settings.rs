@@ -89,3 +89,49 @@ impl PeerSettings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(settings: &[(u16, u32)]) -> PeerSettings {
+        let mut peer = PeerSettings::default();
+        for &(id, value) in settings {
+            peer.set(id, value);
+        }
+        peer
+    }
+
+    #[test]
+    fn the_greater_of_settings_and_request_is_granted() {
+        let settings = peer(&[(STREAM_DATA_UNI, 5), (STREAM_DATA_BIDI_LOCAL, 7)]);
+        let init = Init {
+            uni: 4,
+            bidi_local: 8,
+            bidi_remote: 0,
+        };
+        let grants = settings.grants(init);
+        assert_eq!((grants.uni, grants.bidi_local), (5, 8));
+    }
+
+    /// Drafts 08 to 13 of WT-H2 had one setting for bidirectional streams.
+    #[test]
+    fn one_setting_for_bidirectional_streams_counts_for_both_ends() {
+        let grants = |settings: &[(u16, u32)]| peer(settings).grants(Init::default());
+        let old = grants(&[(STREAM_DATA_BIDI_LOCAL, 7)]);
+        assert_eq!((old.bidi_local, old.bidi_remote), (7, 7));
+        let new = grants(&[(STREAM_DATA_BIDI_LOCAL, 7), (STREAM_DATA_BIDI_REMOTE, 0)]);
+        assert_eq!((new.bidi_local, new.bidi_remote), (7, 0));
+    }
+
+    #[test]
+    fn what_we_tell_is_what_we_grant() {
+        let limits = Limits::default();
+        let mut told = PeerSettings::default();
+        for (id, value) in encode(&limits) {
+            told.set(id, value);
+        }
+        assert_eq!(told.grants(Init::default()), ours(&limits));
+        assert_eq!(told.enabled, Some(1));
+    }
+}

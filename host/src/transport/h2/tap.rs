@@ -63,7 +63,7 @@ impl<T> Tap<T> {
             outgoing: Outgoing::Preface(sent),
             extra,
             pending: BytesMut::new(),
-            incoming: Incoming::Skip(received),
+            incoming: Incoming::begin_after(received),
             peer,
         }
     }
@@ -146,6 +146,13 @@ enum Incoming {
 }
 
 impl Incoming {
+    fn begin_after(skipped: usize) -> Self {
+        match skipped {
+            0 => Self::Header(BytesMut::new()),
+            skipped => Self::Skip(skipped),
+        }
+    }
+
     fn read(&mut self, mut bytes: &[u8], peer: &watch::Sender<Peer>) {
         while !bytes.is_empty() {
             match self {
@@ -190,10 +197,7 @@ impl Incoming {
                 setting: BytesMut::new(),
             };
         }
-        match length {
-            0 => Self::Header(BytesMut::new()),
-            length => Self::Skip(length),
-        }
+        Self::begin_after(length)
     }
 }
 
@@ -273,3 +277,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Tap<T> {
         Pin::new(&mut *lock(&this.io)).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
