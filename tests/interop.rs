@@ -12,12 +12,12 @@ use wharf::{config::Origins, transport::Quirks};
 use crate::harness::{Log, TestServer, root};
 
 mod browsers;
-mod http2;
 mod items;
 mod programs;
 mod rust_clients;
 mod table;
 mod web_transport_quinn;
+mod wire;
 mod wtransport;
 
 use items::Item;
@@ -51,10 +51,15 @@ fn asked(client: &Client) -> Vec<Item> {
 
 /// What a client program is told: where the server is, and the list.
 fn order(server: &TestServer, items: &[Item]) -> String {
+    order_of(server, items.iter().map(Item::order).collect())
+}
+
+/// The same for items that are not of the list.
+fn order_of(server: &TestServer, items: Vec<Value>) -> String {
     let order = json!({
         "url": format!("https://{}", server.address),
         "hash": STANDARD.encode(server.hash),
-        "items": items.iter().map(Item::order).collect::<Vec<_>>(),
+        "items": items,
     });
     order.to_string()
 }

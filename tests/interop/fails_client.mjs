@@ -3,12 +3,14 @@
 import { buffer, json, text } from 'node:stream/consumers';
 
 const PATIENCE = 20_000;
-// It says on standard output that its half for HTTP/3 is not installed.
-const say = console.log;
-console.log = () => {};
-const { WebTransport } = await import(
-  new URL('../../target/interop/node/node_modules/@fails-components/webtransport/lib/index.node.js', import.meta.url)
-);
+const LIBRARY = '../../target/interop/node/node_modules/@fails-components/webtransport/lib/index.node.js';
+
+// It says loudly, and on standard output too, that its half for HTTP/3 is not installed.
+const { log, error } = console;
+console.log = console.error = () => {};
+const { WebTransport, quicheLoaded } = await import(new URL(LIBRARY, import.meta.url));
+await quicheLoaded;
+console.error = error;
 
 const { url, hash, items } = await json(process.stdin);
 const serverCertificateHashes = [{ algorithm: 'sha-256', value: Buffer.from(hash, 'base64') }];
@@ -55,7 +57,7 @@ async function begun(item) {
 const codeOf = (promise) =>
   promise.then(
     () => 'no failure',
-    (error) => Number(/with code:(\d+)/.exec(error.message)?.[1]),
+    (failure) => Number(/with code:(\d+)/.exec(failure.message)?.[1]),
   );
 
 const client = {
@@ -138,11 +140,11 @@ for (const item of items) {
   const answer = { item: item.item };
   try {
     answer.saw = await Promise.race([client[item.do](item), late]);
-  } catch (error) {
-    answer.error = String(error);
+  } catch (failure) {
+    answer.error = String(failure);
   }
   clearTimeout(timer);
   for (const session of sessions) session.close();
   sessions = [];
-  say(JSON.stringify(answer));
+  log(JSON.stringify(answer));
 }

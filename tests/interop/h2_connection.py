@@ -66,6 +66,10 @@ class Connection(asyncio.Protocol):
             await self.news()
         return result
 
+    async def until_lost(self):
+        while not self.lost:
+            await self.news()
+
     def connection_made(self, transport):
         self.transport = transport
         self.http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))

@@ -218,7 +218,6 @@ class Session:
                 self.datagrams.append(value)
             case wire.CLOSE:
                 self.close = [int.from_bytes(value[:4], "big"), value[4:].decode()]
-                self.finish()
             case wire.DRAIN:
                 assert not value, "DRAIN has a value"
                 self.draining = True
