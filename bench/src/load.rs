@@ -9,13 +9,17 @@ use anyhow::Context as _;
 use serde::Serialize;
 use web_transport_quinn::{Client, ClientBuilder, Session};
 
-use crate::process::Server;
+use crate::{process::Server, servers::Kind};
 
 mod datagrams;
+mod http2;
 mod ping;
 mod sessions;
+mod small;
 mod streams;
 mod throughput;
+mod tls;
+mod transfer;
 
 /// How long each load runs before it is measured.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -44,6 +48,10 @@ pub(crate) enum Measure {
     Throughput,
     /// 32 bytes there and back on one stream, one at a time.
     Ping,
+    /// 256 MiB there and back on one stream, over each HTTP version, and over QUIC alone.
+    Transfer,
+    /// Streams and datagrams as above, over HTTP/2.
+    Http2,
     /// Sessions opened, 16 at a time, and what they hold while idle.
     Sessions,
     /// Instances of the component without sessions; wharf only.
@@ -51,14 +59,28 @@ pub(crate) enum Measure {
 }
 
 impl Measure {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Streams,
         Self::Datagrams,
         Self::Throughput,
         Self::Ping,
+        Self::Transfer,
+        Self::Http2,
         Self::Sessions,
         Self::Instances,
     ];
+
+    /// Whether that server can be measured so.
+    pub(crate) fn takes(self, kind: Kind) -> bool {
+        match self {
+            Self::Streams | Self::Datagrams | Self::Throughput | Self::Ping | Self::Sessions => {
+                matches!(kind, Kind::Native | Kind::NativeWtransport | Kind::Wharf)
+            }
+            Self::Transfer => matches!(kind, Kind::NativeQuinn | Kind::NativeH2 | Kind::Wharf),
+            Self::Http2 => matches!(kind, Kind::NativeH2 | Kind::Wharf),
+            Self::Instances => kind == Kind::Wharf,
+        }
+    }
 }
 
 /// One number that was measured.
@@ -101,6 +123,8 @@ pub(crate) async fn run(
         Measure::Datagrams => datagrams::measure(server, &target, plan).await,
         Measure::Throughput => throughput::measure(server, &target, plan).await,
         Measure::Ping => ping::measure(server, &target, plan).await,
+        Measure::Transfer => transfer::measure(server, &target).await,
+        Measure::Http2 => small::measure(server, plan).await,
         Measure::Sessions => sessions::measure(server, &target, plan).await,
         Measure::Instances => Ok(Vec::new()), // not a load
     }

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
+mod body;
 mod instances;
 mod load;
 mod process;
@@ -46,7 +47,7 @@ struct Cli {
     sessions: Vec<u32>,
 
     /// The servers to measure.
-    #[arg(long, value_delimiter = ',', default_values = ["native", "native-wtransport", "wharf"])]
+    #[arg(long, value_delimiter = ',', default_values = ["native", "native-wtransport", "native-quinn", "native-h2", "wharf"])]
     servers: Vec<Kind>,
 
     /// What to measure; everything where it is left out.
@@ -103,7 +104,7 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
     for round in 1..=cli.rounds {
         for measure in &plan.measures {
             // By turns within a measurement, so that what else the machine does falls on all alike.
-            for kind in &cli.servers {
+            for kind in cli.servers.iter().filter(|kind| measure.takes(**kind)) {
                 say(&format!("round {round}: {measure:?} of {kind}"));
                 let figures = one(*kind, &component, *measure, &plan)
                     .await
@@ -116,7 +117,9 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
             }
         }
     }
-    let servers: Vec<_> = cli.servers.iter().map(ToString::to_string).collect();
+    let measured = |kind: &&Kind| plan.measures.iter().any(|measure| measure.takes(**kind));
+    let servers = cli.servers.iter().filter(measured);
+    let servers: Vec<_> = servers.map(ToString::to_string).collect();
     let table = report::table(&runs, &servers);
     std::io::stdout().lock().write_all(table.as_bytes())?;
     if let Some(file) = cli.json {
@@ -134,10 +137,7 @@ async fn one(
     plan: &Plan,
 ) -> anyhow::Result<Vec<Figure>> {
     if let Measure::Instances = measure {
-        return match kind {
-            Kind::Wharf => instances::measure(component).await,
-            Kind::Native | Kind::NativeWtransport => Ok(Vec::new()),
-        };
+        return instances::measure(component).await;
     }
     let mut server = Server::start(kind, component).await?;
     let figures = load::run(&mut server, measure, plan).await?;

@@ -17,6 +17,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A running server. Its process is killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
+    kind: Kind,
     address: SocketAddr,
     hash: Vec<u8>,
     child: Child,
@@ -43,12 +44,17 @@ impl Server {
             .await
             .context("the server did not start in time")??;
         Ok(Self {
+            kind,
             address: hello.address,
             hash: hello.hash,
             child,
             asking,
             answers,
         })
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

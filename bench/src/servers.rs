@@ -15,17 +15,23 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use wharf::transport::{Limits, tls::Certificate};
 
+mod h2_echo;
 mod native;
+mod quinn_echo;
 mod wharf_echo;
 mod wtransport_echo;
 
-/// A server that echoes bidirectional streams piece by piece, and datagrams.
+/// A server that echoes streams piece by piece, and datagrams where it has any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
     /// On `web-transport-quinn`, without a sandbox.
     Native,
     /// On `wtransport`, without a sandbox.
     NativeWtransport,
+    /// On `quinn` alone: streams of QUIC, and no HTTP.
+    NativeQuinn,
+    /// On `h2` alone: the bodies of ordinary requests.
+    NativeH2,
     /// On wharf, by the component guests/echo.
     Wharf,
 }
@@ -35,6 +41,8 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Native => "native",
             Self::NativeWtransport => "native-wtransport",
+            Self::NativeQuinn => "native-quinn",
+            Self::NativeH2 => "native-h2",
             Self::Wharf => "wharf",
         })
     }
@@ -61,6 +69,8 @@ pub(crate) async fn serve(kind: Kind, component: &Path) -> anyhow::Result<()> {
     match kind {
         Kind::Native => native::serve().await,
         Kind::NativeWtransport => wtransport_echo::serve().await,
+        Kind::NativeQuinn => quinn_echo::serve().await,
+        Kind::NativeH2 => h2_echo::serve().await,
         Kind::Wharf => wharf_echo::serve(component).await,
     }
 }
