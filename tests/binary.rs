@@ -161,6 +161,17 @@ impl Wharf {
         within("the session", client.connect(url)).await.unwrap()
     }
 
+    /// How many files the program may open, and how many it might allow itself.
+    pub(crate) fn open_files(&self) -> (String, String) {
+        let limits =
+            std::fs::read_to_string(format!("/proc/{}/limits", self.child.id().unwrap())).unwrap();
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"));
+        let mut numbers = line.unwrap().split_whitespace().map(str::to_owned);
+        (numbers.next().unwrap(), numbers.next().unwrap())
+    }
+
     /// The resident memory of the program.
     pub(crate) fn resident_kib(&self) -> usize {
         let status =

@@ -263,6 +263,14 @@ async fn connections_beyond_the_limit_wait_until_one_is_over() {
     within("the third", third).await.unwrap();
 }
 
+/// Each connection is one.
+#[tokio::test]
+async fn the_program_may_open_as_many_files_as_the_machine_lets_it() {
+    let wharf = Wharf::run(&root().join("guests/echo")).await;
+    let (soft, hard) = wharf.open_files();
+    assert_eq!(soft, hard);
+}
+
 /// Small frames of a session that is not served are bounded by their budget.
 #[tokio::test(flavor = "multi_thread")]
 async fn small_frames_that_nobody_takes_end_their_connection() {
