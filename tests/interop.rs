@@ -51,11 +51,11 @@ fn asked(client: &Client) -> Vec<Item> {
 
 /// What a client program is told: where the server is, and the list.
 fn order(server: &TestServer, items: &[Item]) -> String {
-    order_of(server, items.iter().map(Item::order).collect())
+    order_of(server, &items.iter().map(Item::order).collect::<Vec<_>>())
 }
 
 /// The same for items that are not of the list.
-fn order_of(server: &TestServer, items: Vec<Value>) -> String {
+fn order_of(server: &TestServer, items: &[Value]) -> String {
     let order = json!({
         "url": format!("https://{}", server.address),
         "hash": STANDARD.encode(server.hash),

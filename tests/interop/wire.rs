@@ -26,7 +26,7 @@ async fn saw(server: &TestServer, mut item: Value) -> Option<Value> {
         return None;
     };
     item["item"] = json!("the item");
-    let mut answers = programs::answers(&mut command, order_of(server, vec![item])).await;
+    let mut answers = programs::answers(&mut command, order_of(server, &[item])).await;
     Some(answers.remove("the item").unwrap().unwrap())
 }
 
@@ -164,7 +164,7 @@ async fn a_server_that_stops_says_goaway_and_its_sessions_go_on() {
     let path = path("echo");
     let server = server(Quirks::default()).await;
     let item = json!({"item": "goaway", "do": "goaway", "path": path});
-    let order = order_of(&server, vec![item]);
+    let order = order_of(&server, &[item]);
     let mut command = programs::python("h2_wire.py").unwrap();
     let (answers, ()) = tokio::join!(programs::answers(&mut command, order), async {
         Log::line(&path, "constructed ").await;
@@ -182,7 +182,7 @@ async fn a_client_that_swaps_the_ids_is_told_of_its_violation_where_the_route_do
     let path = path("echo");
     let server = server(Quirks::default()).await;
     let item = json!({"item": "swapped", "do": "read_close", "path": path});
-    let answers = programs::answers(&mut command, order_of(&server, vec![item])).await;
+    let answers = programs::answers(&mut command, order_of(&server, &[item])).await;
     let reason = "capsule for a stream that was never opened";
     assert_eq!(answers["swapped"], Ok(json!([0xffff_ff07_u32, reason])));
     let told = Log::line(&path, "closed ").await;
