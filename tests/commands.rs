@@ -139,14 +139,16 @@ async fn less_urgent_bytes(session: &PeerSession) -> (usize, usize) {
     let mut begins = std::pin::pin!(session.accept_uni());
     let mut more = loop {
         tokio::select! {
+            biased; // what has come by then, and was not read, came after
             more = &mut begins => break more.unwrap(),
             size = next(&mut less), if before < URGENT => before += size,
         }
     };
     while urgent < URGENT {
         tokio::select! {
-            size = next(&mut less), if before + after < URGENT => after += size,
+            biased;
             size = next(&mut more) => urgent += size,
+            size = next(&mut less), if before + after < URGENT => after += size,
         }
     }
     (before, after)
