@@ -67,6 +67,17 @@ async fn a_connection_that_ends_without_a_word_ends_the_session_unclean(http: Ht
     drop(input);
 }
 
+over_both!(a_request_that_is_never_answered_is_given_up_and_not_called_unreachable);
+async fn a_request_that_is_never_answered_is_given_up_and_not_called_unreachable(http: Http) {
+    let mut server = Native::bind(http).await;
+    let arguments = server.arguments("/");
+    let timeout = ["--timeout", "1"].map(str::to_owned);
+    let client = Client::run(&[&arguments[..], &timeout].concat());
+    let _undecided = server.incoming().await;
+    let ended = client.end().await;
+    ended.badly(1, &["the server broke off: no response within 1s"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_lost_ends_the_session_unclean() {
     let mut server = Quinn::bind();

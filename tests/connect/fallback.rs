@@ -1,8 +1,8 @@
 //! Which HTTP version reaches a server that not all of them reach.
 
-use std::time::Instant;
+use std::{net::Ipv6Addr, time::Instant};
 
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
 
 use super::program::{Client, connected, hexadecimal};
 use crate::{
@@ -99,7 +99,7 @@ async fn a_server_that_only_tcp_reaches_may_refuse() {
 /// What accepts connections by TCP and says nothing has as long as what is not there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_says_nothing_over_tcp_is_given_up_in_time() {
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}/", silent.local_addr().unwrap());
     let began = Instant::now();
     let arguments = [url.as_str(), "--insecure", "--http2", "--timeout", "0.3"];
@@ -108,4 +108,22 @@ async fn a_server_that_says_nothing_over_tcp_is_given_up_in_time() {
     let ended = client.end().await;
     ended.badly(1, &["cannot connect", "no answer within 300ms"]);
     assert!(began.elapsed().as_secs_f32() < 4.0);
+}
+
+/// What a name means first may not answer: the next address is tried beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_reached_over_http2_at_whichever_of_its_addresses_answers() {
+    let server = TestServer::start().await;
+    let (relay, _silent) = loop {
+        let relay = TcpRelay::to(server.address).await;
+        let other = (Ipv6Addr::LOCALHOST, relay.address.port());
+        if let Ok(silent) = TcpListener::bind(other).await {
+            break (relay, silent);
+        }
+    };
+    let url = format!("https://localhost:{}/plain", relay.address.port());
+    let arguments = [url.as_str(), "--insecure", "--http2", "--timeout", "5"];
+    let mut client = Client::run(&arguments);
+    client.expect(&connected(Http::Http2, 200)).await;
+    client.end().await.well("closed 0 \"\" by local clean");
 }

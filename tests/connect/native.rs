@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use wharf::transport::{Limits, Requested, Response, h2, h3, tls::Certificate};
+use wharf::transport::{Incoming, Limits, Requested, Response, h2, h3, tls::Certificate};
 
 use super::{
     library::Driven,
@@ -84,13 +84,19 @@ impl Native {
 
     /// Accepts the session that the next connection asks for.
     pub(super) async fn session(&mut self) -> Driven {
+        let incoming = self.incoming().await;
+        Driven::new(incoming.accept(&Response::new(200)).await.unwrap())
+    }
+
+    /// The session that the next connection asks for.
+    pub(super) async fn incoming(&mut self) -> Incoming {
         let mut connection = within("a connection", self.connection()).await;
         let requested = within("a request", connection.next_request()).await;
         self.connections.push(connection);
         let Some(Requested::Session(incoming)) = requested else {
             panic!("no session was asked for: {requested:?}");
         };
-        Driven::new(incoming.accept(&Response::new(200)).await.unwrap())
+        incoming
     }
 
     async fn connection(&self) -> Connection {
