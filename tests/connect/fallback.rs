@@ -26,7 +26,7 @@ fn client(server: &TestServer, port: u16, path: &str, more: &[&str]) -> Client {
 /// A way to that server by TCP only, and the UDP socket of the same port, of which nobody says anything.
 async fn by_tcp_only(server: &TestServer) -> (TcpRelay, UdpSocket) {
     loop {
-        let relay = TcpRelay::to(server.address).await;
+        let relay = TcpRelay::to(server.address);
         if let Ok(udp) = UdpSocket::bind(relay.address).await {
             return (relay, udp);
         }
@@ -47,7 +47,7 @@ async fn a_server_that_only_tcp_reaches_has_its_session_over_http2() {
         let mut client = client(&server, port, &path, &[]);
         client.expect(&connected(Http::Http2, 200)).await;
         let took = began.elapsed();
-        assert!(took.as_secs_f32() < 4.0, "{took:?}");
+        assert!(took.as_secs() < 10, "{took:?}");
         Log::line(&path, "constructed").await;
         client.end().await.well("closed 0 \"\" by local clean");
         assert_eq!(Log::line(&path, "closed").await, "closed 0 peer clean \"\"");
@@ -107,7 +107,7 @@ async fn a_server_that_says_nothing_over_tcp_is_given_up_in_time() {
     let (_tcp, _) = within("a connection", silent.accept()).await.unwrap();
     let ended = client.end().await;
     ended.badly(1, &["cannot connect", "no answer within 300ms"]);
-    assert!(began.elapsed().as_secs_f32() < 4.0);
+    assert!(began.elapsed().as_secs() < 10);
 }
 
 /// What a name means first may not answer: the next address is tried beside it.
@@ -115,7 +115,7 @@ async fn a_server_that_says_nothing_over_tcp_is_given_up_in_time() {
 async fn a_name_is_reached_over_http2_at_whichever_of_its_addresses_answers() {
     let server = TestServer::start().await;
     let (relay, _silent) = loop {
-        let relay = TcpRelay::to(server.address).await;
+        let relay = TcpRelay::to(server.address);
         let other = (Ipv6Addr::LOCALHOST, relay.address.port());
         if let Ok(silent) = TcpListener::bind(other).await {
             break (relay, silent);

@@ -16,7 +16,7 @@ impl AnyRelay {
     pub(crate) async fn to(http: Http, server: SocketAddr) -> Self {
         match http {
             Http::Http3 => Self::Udp(Relay::to(server).await),
-            Http::Http2 => Self::Tcp(TcpRelay::to(server).await),
+            Http::Http2 => Self::Tcp(TcpRelay::to(server)),
         }
     }
 

@@ -57,11 +57,11 @@ pub(crate) struct TcpRelay {
 
 impl TcpRelay {
     /// A relay that forwards all at once.
-    pub(crate) async fn to(server: SocketAddr) -> Self {
-        Self::at_pace(Pace::default(), server, Random::told()).await
+    pub(crate) fn to(server: SocketAddr) -> Self {
+        Self::at_pace(Pace::default(), server, Random::told())
     }
 
-    pub(crate) async fn at_pace(pace: Pace, server: SocketAddr, random: Random) -> Self {
+    pub(crate) fn at_pace(pace: Pace, server: SocketAddr, random: Random) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         // Of the sockets that it accepts.
         if let Some(buffer) = pace.buffer {

@@ -31,7 +31,7 @@ async fn clients_over_a_slow_network_lose_no_byte_and_leave_nothing_behind() {
     let mut visitors = JoinSet::new();
     for _ in 0..CLIENTS {
         let visitor = Visitor {
-            relay: TcpRelay::at_pace(SLOW, apart.server.address, random.fork()).await,
+            relay: TcpRelay::at_pace(SLOW, apart.server.address, random.fork()),
             random: random.fork(),
             tally: Tally::new(),
         };
