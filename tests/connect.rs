@@ -2,8 +2,10 @@
 
 mod console;
 mod failures;
+mod fallback;
 mod foreign;
 mod handler;
 mod library;
+mod native;
 mod program;
 mod trust;

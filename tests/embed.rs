@@ -11,6 +11,7 @@ use wharf::transport::{
 
 use crate::{
     harness::{guest, within},
+    peer::{End, Http, Peer, Terms},
     raw::{NEWEST, Raw, connect_fields, read_response, read_status},
 };
 
@@ -61,7 +62,74 @@ async fn a_program_serves_a_component_a_native_handler_and_its_own_answers_on_on
     within("the program to end", running).await.unwrap();
 }
 
-/// A program that accepts one connection of one client.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_program_serves_all_of_it_over_http2_and_brings_it_to_an_end() {
+    let program = example::Program::bind(ANYWHERE.into(), guest("echo"));
+    let program = program.await.unwrap();
+    let address = program.listener.local_addr().unwrap();
+    let (endpoint, acceptor) = (program.endpoint.clone(), program.http2.clone());
+    let running = tokio::spawn(program.run());
+    let peer = Peer::connect_to(Http::Http2, address, Terms::default()).await;
+    let sessions = [
+        peer.session("/wharf/any").await,
+        peer.session("/native").await,
+    ];
+    for session in &sessions {
+        session.expect_echo(&[7; 100_000]).await;
+        session.send_datagram(b"datagram").unwrap();
+        let datagram = within("the datagram", session.read_datagram()).await;
+        assert_eq!(datagram.unwrap(), "datagram");
+    }
+    let (status, _) = peer.ask("/elsewhere", &[]).await;
+    assert_eq!(status, 404);
+    // An ordinary request, on a connection of its own.
+    let answer = plain_get(address, "/any?thing").await;
+    assert_eq!(
+        answer,
+        (200, "GET https://localhost/any?thing (0 bytes)\n".into())
+    );
+    acceptor.drain();
+    for session in &sessions {
+        session.draining().await;
+        session.expect_echo(b"still there").await;
+    }
+    acceptor.close_sessions(9, "time is up");
+    for session in &sessions {
+        assert_eq!(
+            session.closed().await,
+            End::Close(9, "time is up".to_owned())
+        );
+    }
+    peer.closed().await;
+    endpoint.close(0u32.into(), b"");
+    within("the program to end", running).await.unwrap();
+}
+
+/// The status and the body of the answer to a GET, by the library `h2`.
+async fn plain_get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
+    let mut tls = crate::raw::tls_config();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls));
+    let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let tls = within("TLS", connector.connect(name, tcp)).await.unwrap();
+    let (requests, connection) = h2::client::handshake(tls).await.unwrap();
+    let driving = tokio::spawn(connection);
+    let mut requests = within("HTTP/2", requests.ready()).await.unwrap();
+    let request = http::Request::get(format!("https://localhost{path}"));
+    let (response, _) = requests
+        .send_request(request.body(()).unwrap(), true)
+        .unwrap();
+    let (head, mut body) = within("the answer", response).await.unwrap().into_parts();
+    let mut text = Vec::new();
+    while let Some(data) = within("the body", body.data()).await {
+        text.extend_from_slice(&data.unwrap());
+    }
+    driving.abort();
+    (head.status.as_u16(), String::from_utf8(text).unwrap())
+}
+
+/// A program that accepts one connection of one client over HTTP/3.
 struct Embedder {
     acceptor: Acceptor,
     connection: Connection,

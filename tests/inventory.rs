@@ -24,7 +24,7 @@ const PLACES: &[(&str, &str)] = &[
 fn tests_in(source: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut marked = false;
-    for line in source.lines().map(str::trim) {
+    for line in joined(source).lines() {
         if let Some(name) = over_both(line) {
             names.push(name.to_owned());
         } else if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
@@ -39,10 +39,22 @@ fn tests_in(source: &str) -> Vec<String> {
     names
 }
 
+/// The lines of a source, trimmed, with each `over_both` on one line.
+fn joined(source: &str) -> String {
+    let mut joined = String::new();
+    let mut inside = false;
+    for line in source.lines().map(str::trim) {
+        joined.push_str(line);
+        inside = (inside || line.starts_with("over_both!(")) && !line.ends_with(");");
+        joined.push(if inside { ' ' } else { '\n' });
+    }
+    joined
+}
+
 /// The function of which that line makes a test for each HTTP version.
 fn over_both(line: &str) -> Option<&str> {
     let arguments = line.strip_prefix("over_both!(")?.strip_suffix(");")?;
-    arguments.split(' ').next_back()
+    arguments.split_whitespace().next_back()
 }
 
 /// The function that begins on that line.
@@ -83,6 +95,7 @@ fn behaviours_of_both() -> BTreeSet<String> {
         // Of this file, the macro's name stands in a text.
         let module = module(file.strip_prefix(&place).unwrap());
         if module != "inventory" {
+            let source = joined(&source);
             let both = source.lines().filter_map(over_both);
             names.extend(both.map(|name| format!("{module}::{name}")));
         }
@@ -188,8 +201,12 @@ fn a_test_is_found_by_its_attribute() {
         fn three(value in 0..9u32) {}
         over_both!(four);
         async fn four(http: Http) {}
-        over_both!(#[ignore = \"long\"] five);";
-    let names = ["one", "two", "three", "four", "five"];
+        over_both!(#[ignore = \"long\"] five);
+        over_both!(
+            #[ignore = \"long\"]
+            six
+        );";
+    let names = ["one", "two", "three", "four", "five", "six"];
     assert_eq!(tests_in(source), names);
     assert_eq!(module(Path::new("session/tests/pair.rs")), "session::pair");
     assert_eq!(module(Path::new("capsule/tests.rs")), "capsule");

@@ -17,7 +17,7 @@ use crate::{
     harness::{Log, TestServer, eventually, guest, path, within},
     peer::{Http, Peer, Terms, over_both},
     raw::{NEWEST, Raw},
-    relay::Relay,
+    relay::either::AnyRelay,
 };
 
 over_both!(port_0_takes_a_free_port_and_says_which);
@@ -289,9 +289,9 @@ async fn no_early_data_is_taken_though_the_session_of_tls_is_resumed() {
     assert!(again.is_err(), "the ticket of the server allows early data");
 }
 
-/// Connections that end without a word, half of them cut off, half dropped, each with a stream in mid-sentence.
-async fn abrupt_connections(count: usize) {
-    const AT_ONCE: usize = 50;
+/// Connections that end without a word, half of them cut off, half closed, each with a stream in mid-sentence.
+async fn abrupt_connections(http: Http, count: usize) {
+    const AT_ONCE: usize = 100;
     let server = TestServer::with(|config| {
         config.transport.idle_timeout = Duration::from_secs(4);
         config.transport.keep_alive = Duration::from_secs(1);
@@ -303,22 +303,27 @@ async fn abrupt_connections(count: usize) {
         let connections = paths.iter().enumerate().map(|(n, path)| {
             let (address, path) = (server.address, path.clone());
             tokio::spawn(async move {
-                let relay = Relay::to(address).await;
-                let raw = Raw::connect_to(relay.address, NEWEST).await;
-                let session = raw.session(&path).await;
-                let mut uni = raw.open_uni(session.id).await;
+                let relay = AnyRelay::to(http, address).await;
+                let peer = Peer::connect_to(http, relay.address(), Terms::default()).await;
+                let session = peer.session(&path).await;
+                let mut uni = session.open_uni().await.unwrap();
                 uni.write_all(b"in mid-sen").await.unwrap();
-                raw.datagram(session.id, b"x");
+                session.send_datagram(b"x").unwrap();
                 if n % 2 == 0 {
                     relay.cut();
+                } else {
+                    peer.close();
                 }
+                // What holds the sockets: a connection that is cut off is not told of its end.
+                relay
             })
         });
+        let mut relays = Vec::new();
         for connection in connections.collect::<Vec<_>>() {
-            within("a connection", connection).await.unwrap();
+            relays.push(within("a connection", connection).await.unwrap());
         }
+        server.no_instances().await;
     }
-    server.no_instances().await;
     let closed = |path: &String| {
         let lines = Log::of(path);
         lines
@@ -328,18 +333,19 @@ async fn abrupt_connections(count: usize) {
     };
     let closed: usize = paths.iter().map(closed).sum();
     assert_eq!(closed, count, "each handler was told once");
-    let raw = Raw::connect(&server).await;
-    raw.expect_echo(raw.session("/plain").await.id, b"and the next one")
-        .await;
+    let session = server.session(http, "/plain").await;
+    session.expect_echo(b"and the next one").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_abrupt_connections_leave_nothing() {
-    abrupt_connections(100).await;
+over_both!(a_hundred_abrupt_connections_leave_nothing);
+async fn a_hundred_abrupt_connections_leave_nothing(http: Http) {
+    abrupt_connections(http, 100).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: the same with ten thousand"]
-async fn ten_thousand_abrupt_connections_leave_nothing() {
-    abrupt_connections(10_000).await;
+over_both!(
+    #[ignore = "takes minutes: the same with ten thousand"]
+    ten_thousand_abrupt_connections_leave_nothing
+);
+async fn ten_thousand_abrupt_connections_leave_nothing(http: Http) {
+    abrupt_connections(http, 10_000).await;
 }

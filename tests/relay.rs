@@ -1,4 +1,4 @@
-//! A path of the network between clients and a server. It may lose packets and let them overtake each other, and it can
+//! A path of the network between clients and a server: here, for UDP. It may lose packets and let them overtake each other, and it can
 //! be cut without a word to either end.
 
 use std::{
@@ -11,6 +11,9 @@ use std::{
 use tokio::{net::UdpSocket, task::JoinHandle, time::Instant};
 
 use crate::random::Random;
+
+pub(crate) mod either;
+pub(crate) mod tcp;
 
 /// Packets that are held back at once in one direction. One more goes on at once.
 const LATE_MAX: usize = 256;
@@ -56,6 +59,16 @@ impl Relay {
 
     pub(crate) async fn through(weather: Weather, server: SocketAddr, random: Random) -> Self {
         let near = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::on(near, weather, server, random)
+    }
+
+    /// A relay that clients find at that socket.
+    pub(crate) fn on(
+        near: UdpSocket,
+        weather: Weather,
+        server: SocketAddr,
+        random: Random,
+    ) -> Self {
         let address = near.local_addr().unwrap();
         let clients = Arc::new(Clients::default());
         let there = There {

@@ -27,6 +27,7 @@ use crate::{
 };
 use visitor::{Tally, Visitor};
 
+mod http2;
 mod visitor;
 
 const WEATHER: Weather = Weather {

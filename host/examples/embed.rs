@@ -1,4 +1,5 @@
-//! WebTransport inside a program of its own: its QUIC endpoint, its HTTP answers, and sessions below two paths.
+//! WebTransport inside a program of its own: its QUIC endpoint and its TLS listener, its HTTP answers, and sessions below
+//! two paths.
 //!
 //! Sessions below `/wharf` have a component as their handler, those at `/native` have plain Rust; every other request is
 //! answered by the program itself. All of them may share a connection.
@@ -7,19 +8,21 @@
 //! cargo run --example embed -- target/wasm32-wasip2/release/wharf_echo.wasm
 //! ```
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use tokio::task::JoinSet;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
 use wharf::{
     config::Route,
     runtime::Options,
     server::Host,
     transport::{
-        Event, Exchange, Incoming, Limits, Requested, Response, Session,
-        h3::{Acceptor, Connection},
-        tls::Certificate,
+        Event, Exchange, Incoming, Limits, Requested, Response, Session, h2, h3, tls::Certificate,
     },
 };
 
@@ -37,7 +40,10 @@ async fn main() -> anyhow::Result<()> {
 /// The program.
 pub(crate) struct Program {
     pub(crate) endpoint: quinn::Endpoint,
-    acceptor: Acceptor,
+    pub(crate) listener: TcpListener,
+    pub(crate) http3: h3::Acceptor,
+    pub(crate) http2: h2::Acceptor,
+    tls: TlsAcceptor,
     host: Host,
 }
 
@@ -46,12 +52,15 @@ impl Program {
         let mut options = Options::default();
         options.sessions = 100; // the next is refused with 503
         let host = Host::load(vec![Route::new("/wharf", component)], options).await?;
-        let acceptor = Acceptor::new(Limits::default());
+        let http3 = h3::Acceptor::new(Limits::default());
+        let http2 = h2::Acceptor::new(Limits::default());
         let tls = Certificate::development()?.server_config()?;
-        let endpoint = quinn::Endpoint::server(acceptor.server_config(tls)?, address)?;
         Ok(Self {
-            endpoint,
-            acceptor,
+            endpoint: quinn::Endpoint::server(http3.server_config(tls.clone())?, address)?,
+            listener: TcpListener::bind(address).await?,
+            tls: TlsAcceptor::from(Arc::new(http2.tls_config(tls))),
+            http3,
+            http2,
             host,
         })
     }
@@ -63,12 +72,11 @@ impl Program {
             tokio::select! {
                 incoming = self.endpoint.accept() => {
                     let Some(incoming) = incoming else { break };
-                    let (acceptor, host) = (self.acceptor.clone(), self.host.clone());
-                    connections.spawn(async move {
-                        let connection = acceptor.accept(incoming.await?);
-                        serve(connection, host).await;
-                        anyhow::Ok(())
-                    });
+                    connections.spawn(over_http3(incoming, self.http3.clone(), self.host.clone()));
+                }
+                Ok((tcp, peer)) = self.listener.accept() => {
+                    let (tls, acceptor) = (self.tls.clone(), self.http2.clone());
+                    connections.spawn(over_http2(tcp, peer, tls, acceptor, self.host.clone()));
                 }
                 Some(_) = connections.join_next() => {}
             }
@@ -76,26 +84,48 @@ impl Program {
     }
 }
 
-/// Serves all requests of a connection, side by side.
-async fn serve(mut connection: Connection, host: Host) {
+/// Serves all requests of a QUIC connection, side by side.
+async fn over_http3(
+    incoming: quinn::Incoming,
+    acceptor: h3::Acceptor,
+    host: Host,
+) -> anyhow::Result<()> {
+    let mut connection = acceptor.accept(incoming.await?);
     let mut requests = JoinSet::new();
-    loop {
-        tokio::select! {
-            requested = connection.next_request() => match requested {
-                Some(Requested::Session(incoming)) => {
-                    requests.spawn(route(incoming, host.clone()));
-                }
-                Some(Requested::Http(exchange)) => {
-                    requests.spawn(answer(exchange));
-                }
-                Some(_) => {} // what is not known is rejected
-                None => break,
-            },
-            Some(_) = requests.join_next() => {}
-        }
+    while let Some(requested) = connection.next_request().await {
+        requests.spawn(serve(requested, host.clone()));
+        while requests.try_join_next().is_some() {}
     }
     // Sessions learn by themselves that their connection is over.
     while requests.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// The same for a TCP connection, once TLS has agreed on HTTP/2.
+async fn over_http2(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    tls: TlsAcceptor,
+    acceptor: h2::Acceptor,
+    host: Host,
+) -> anyhow::Result<()> {
+    let mut connection = acceptor.accept(tls.accept(tcp).await?, peer);
+    let mut requests = JoinSet::new();
+    while let Some(requested) = connection.next_request().await {
+        requests.spawn(serve(requested, host.clone()));
+        while requests.try_join_next().is_some() {}
+    }
+    while requests.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Serves a request, whichever version brought it.
+async fn serve(requested: Requested, host: Host) -> anyhow::Result<()> {
+    match requested {
+        Requested::Session(incoming) => route(incoming, host).await,
+        Requested::Http(exchange) => answer(exchange).await,
+        _ => Ok(()), // what is not known is rejected
+    }
 }
 
 /// Decides which sessions are the component's, and which are ours.

@@ -15,8 +15,9 @@
 //!
 //! [`Server`](server::Server) is the program `wharf` as a value: it has sockets of its own and a component for every
 //! route. Another program may keep its sockets, its paths and its HTTP answers to itself and take three parts of it,
-//! each without the others: [`Acceptor`](transport::h3::Acceptor) serves QUIC connections that somebody has accepted and
-//! gives out their requests; [`Host`](server::Host) serves the sessions it is given with components; and a
+//! each without the others: [`h3::Acceptor`](transport::h3::Acceptor) serves QUIC connections that somebody has accepted,
+//! and [`h2::Acceptor`](transport::h2::Acceptor) those of TLS over TCP; both give out their requests, which are then the
+//! same. [`Host`](server::Host) serves the sessions it is given with components; and a
 //! [`Session`](transport::Session) that is accepted by hand has plain Rust for a handler.
 //!
 //! ```no_run
@@ -57,9 +58,13 @@
 //! # }
 //! ```
 //!
-//! [`Acceptor::drain`](transport::h3::Acceptor::drain) and
-//! [`Acceptor::close_sessions`](transport::h3::Acceptor::close_sessions) bring all of it to an end. Types of `quinn` 0.11,
-//! `rustls` 0.23 and `http` 1 are part of the interface.
+//! HTTP/2 differs in how a connection is accepted, and in nothing after that:
+//! `h2_acceptor.accept(tls_acceptor.accept(tcp).await?, peer)`, where the settings of `tls_acceptor` have been through
+//! [`h2::Acceptor::tls_config`](transport::h2::Acceptor::tls_config). `examples/embed.rs` serves both versions.
+//!
+//! [`drain`](transport::h3::Acceptor::drain) and [`close_sessions`](transport::h3::Acceptor::close_sessions) of each
+//! acceptor bring all of it to an end. Types of `quinn` 0.11, `tokio-rustls` 0.26, `rustls` 0.23 and `http` 1 are part of
+//! the interface.
 
 pub mod cli;
 mod close;

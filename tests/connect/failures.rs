@@ -2,12 +2,16 @@
 
 use super::{
     foreign::Quinn,
-    program::{Client, url},
+    native::Native,
+    program::{Client, only, url},
 };
-use crate::harness::{TestServer, within};
+use crate::{
+    harness::{TestServer, within},
+    peer::{Http, over_both},
+};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_is_told_with_its_status() {
+over_both!(a_refusal_is_told_with_its_status);
+async fn a_refusal_is_told_with_its_status(http: Http) {
     let server = TestServer::with(|config| {
         config.routes.remove(0);
     })
@@ -17,7 +21,7 @@ async fn a_refusal_is_told_with_its_status() {
         ("/refuse/302", 302),
         ("/refuse/429", 429),
     ] {
-        let ended = Client::to(&server, path, &[]).end().await;
+        let ended = Client::to(http, &server, path, &[]).end().await;
         ended.badly(1, &[&format!("wharf: refused with status {status}")]);
         assert_eq!(ended.lines, [format!("refused {status}")]);
     }
@@ -46,6 +50,32 @@ async fn a_name_without_an_address_is_named() {
         .end()
         .await;
     ended.badly(1, &["cannot connect: nobody.invalid"]);
+}
+
+over_both!(a_connection_that_ends_without_a_word_ends_the_session_unclean);
+async fn a_connection_that_ends_without_a_word_ends_the_session_unclean(http: Http) {
+    let mut server = Native::bind(http).await;
+    let mut client = Client::run(&server.arguments("/"));
+    let _session = server.session().await;
+    client.until("connected").await;
+    server.cut_off();
+    let line = client.line().await;
+    assert!(line.starts_with("closed 0 \""), "{line}");
+    assert!(line.ends_with("\" by peer unclean"), "{line}");
+    let input = client.take_input();
+    client.end().await.badly(1, &["the session was cut off"]);
+    drop(input);
+}
+
+over_both!(a_request_that_is_never_answered_is_given_up_and_not_called_unreachable);
+async fn a_request_that_is_never_answered_is_given_up_and_not_called_unreachable(http: Http) {
+    let mut server = Native::bind(http).await;
+    let arguments = server.arguments("/");
+    let timeout = ["--timeout", "1"].map(str::to_owned);
+    let client = Client::run(&[&arguments[..], &timeout].concat());
+    let _undecided = server.incoming().await;
+    let ended = client.end().await;
+    ended.badly(1, &["the server broke off: no response within 1s"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,11 +128,12 @@ async fn wrong_usage_ends_with_code_2_and_says_what_is_right() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_closed_standard_output_closes_the_session() {
+over_both!(a_closed_standard_output_closes_the_session);
+async fn a_closed_standard_output_closes_the_session(http: Http) {
     let server = TestServer::start().await;
     let mut child = std::process::Command::new(crate::binary::program())
         .args(["connect", &url(&server, "/plain"), "--insecure"])
+        .arg(only(http))
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::null())

@@ -11,6 +11,7 @@ use wharf::transport::{
 
 use crate::{
     harness::{Log, TestServer, path, within},
+    peer::{self, over_both},
     raw::{frame, put},
 };
 
@@ -35,9 +36,22 @@ pub(super) async fn ask_with(
     within("the response", asked).await
 }
 
-async fn session(server: &TestServer, path: &str) -> Driven {
-    let asked = ask_with(server.address.port(), server.hash, path, |_| {}).await;
-    Driven::new(asked.unwrap().session)
+/// A session with a server of ours, over that version.
+async fn session(http: peer::Http, server: &TestServer, path: &str) -> Driven {
+    let ask = Ask::new(&format!("https://{}{path}", server.address)).unwrap();
+    let (trust, limits) = (Trust::Hashes(vec![server.hash]), Limits::default());
+    let asked = connect(&ask, &trust, only(http), &limits);
+    let connected = within("the response", asked).await.unwrap();
+    assert_eq!(connected.request.http.to_string(), http.name());
+    Driven::new(connected.session)
+}
+
+/// The choice that has that version tried only.
+const fn only(http: peer::Http) -> Http {
+    match http {
+        peer::Http::Http3 => Http::Http3,
+        peer::Http::Http2 => Http::Http2,
+    }
 }
 
 /// A session, and the events that nobody has asked for yet.
@@ -208,10 +222,10 @@ async fn a_refusal_is_no_reason_to_try_another_http_version() {
     assert!(response.fields.contains(&reason), "{response:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_drains_is_told_and_its_session_may_go_on() {
+over_both!(a_server_that_drains_is_told_and_its_session_may_go_on);
+async fn a_server_that_drains_is_told_and_its_session_may_go_on(http: peer::Http) {
     let server = TestServer::start().await;
-    let mut session = session(&server, "/plain").await;
+    let mut session = session(http, &server, "/plain").await;
     let stopping = tokio::spawn(server.stop());
     session
         .event(|event| (*event == Event::Draining).then_some(()))
@@ -224,11 +238,11 @@ async fn a_server_that_drains_is_told_and_its_session_may_go_on() {
     within("the server's end", stopping).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_lets_go_of_its_session_ends_the_connection() {
+over_both!(a_client_that_lets_go_of_its_session_ends_the_connection);
+async fn a_client_that_lets_go_of_its_session_ends_the_connection(http: peer::Http) {
     let server = TestServer::start().await;
     let path = path("report");
-    let session = session(&server, &path).await;
+    let session = session(http, &server, &path).await;
     Log::line(&path, "constructed").await;
     drop(session);
     let line = Log::line(&path, "closed").await;

@@ -10,6 +10,7 @@ use tokio::{
 use crate::{
     binary::program,
     harness::{TestServer, within},
+    peer::{Dir, Http},
 };
 
 /// The program, connected or about to be. Killed when dropped.
@@ -50,17 +51,17 @@ impl Client {
         }
     }
 
-    /// Asks a server of ours for that path, trusting its certificate.
-    pub(super) fn to(server: &TestServer, path: &str, more: &[&str]) -> Self {
+    /// Asks a server of ours for that path over that version only, trusting its certificate.
+    pub(super) fn to(http: Http, server: &TestServer, path: &str, more: &[&str]) -> Self {
         let url = url(server, path);
         let hash = format!("sha256:{}", hexadecimal(&server.hash));
-        Self::run(&[&[url.as_str(), "--cert-hash", &hash], more].concat())
+        Self::run(&[&[url.as_str(), "--cert-hash", &hash, only(http)], more].concat())
     }
 
     /// The same, once there is a session.
-    pub(super) async fn connected(server: &TestServer, path: &str) -> Self {
-        let mut client = Self::to(server, path, &[]);
-        client.expect("connected http3 draft-15 status 200").await;
+    pub(super) async fn connected(http: Http, server: &TestServer, path: &str) -> Self {
+        let mut client = Self::to(http, server, path, &[]);
+        client.expect(&connected(http, 200)).await;
         client
     }
 
@@ -147,6 +148,40 @@ impl Ended {
         for said in says {
             assert!(self.errors.contains(said), "{said:?} is not in {self:?}");
         }
+    }
+}
+
+/// The option that has one version tried only.
+pub(super) const fn only(http: Http) -> &'static str {
+    match http {
+        Http::Http3 => "--http3",
+        Http::Http2 => "--http2",
+    }
+}
+
+/// The line that begins a session with a server of ours.
+pub(super) fn connected(http: Http, status: u16) -> String {
+    format!("connected {} draft-15 status {status}", http.name())
+}
+
+/// The id of a stream that the program opens, the nth of its kind from 0 on. Over HTTP/3 its control stream and those of
+/// QPACK have ids too.
+pub(super) const fn ours(http: Http, dir: Dir, nth: u64) -> u64 {
+    let first = match (http, dir) {
+        (Http::Http3, Dir::Bi) => 4,
+        (Http::Http3, Dir::Uni) => 14,
+        (Http::Http2, Dir::Bi) => 0,
+        (Http::Http2, Dir::Uni) => 2,
+    };
+    first + 4 * nth
+}
+
+/// The id of the first stream of a kind that a server of ours opens.
+pub(super) const fn theirs(http: Http, dir: Dir) -> u64 {
+    match (http, dir) {
+        (_, Dir::Bi) => 1,
+        (Http::Http3, Dir::Uni) => 15,
+        (Http::Http2, Dir::Uni) => 3,
     }
 }
 

@@ -3,26 +3,29 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use wharf::config::Tls;
 
-use super::program::{Client, hexadecimal, url};
-use crate::harness::TestServer;
+use super::program::{Client, connected, hexadecimal, only, url};
+use crate::{
+    harness::TestServer,
+    peer::{Http, over_both},
+};
 
-const OPEN: &str = "connected http3 draft-15 status 200";
-
-async fn trusted(arguments: &[&str]) {
-    let mut client = Client::run(arguments);
-    client.expect(OPEN).await;
+async fn trusted(http: Http, arguments: &[&str]) {
+    let mut client = Client::run(&[arguments, &[only(http)]].concat());
+    client.expect(&connected(http, 200)).await;
     client.end().await.well("closed 0 \"\" by local clean");
 }
 
-async fn distrusted(arguments: &[&str], code: i32, says: &[&str]) {
-    let ended = Client::run(arguments).end().await;
+async fn distrusted(http: Http, arguments: &[&str], code: i32, says: &[&str]) {
+    let ended = Client::run(&[arguments, &[only(http)]].concat())
+        .end()
+        .await;
     ended.badly(code, says);
     assert!(ended.lines.is_empty(), "{ended:?}");
     assert!(code == 2 || ended.errors.lines().count() == 1, "{ended:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_trusted_by_its_hash_and_by_no_other() {
+over_both!(a_certificate_is_trusted_by_its_hash_and_by_no_other);
+async fn a_certificate_is_trusted_by_its_hash_and_by_no_other(http: Http) {
     let server = TestServer::start().await;
     let url = url(&server, "/plain");
     let colons = server.hash.map(|byte| format!("{byte:02X}")).join(":");
@@ -33,22 +36,17 @@ async fn a_certificate_is_trusted_by_its_hash_and_by_no_other() {
         STANDARD.encode(server.hash),
     ] {
         let hash = format!("sha256:{hash}");
-        trusted(&[&url, "--cert-hash", &other, "--cert-hash", &hash]).await;
+        trusted(http, &[&url, "--cert-hash", &other, "--cert-hash", &hash]).await;
     }
-    distrusted(
-        &[&url, "--cert-hash", &other, "--http3"],
-        1,
-        &["cannot connect"],
-    )
-    .await;
+    distrusted(http, &[&url, "--cert-hash", &other], 1, &["cannot connect"]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn any_certificate_is_trusted_on_loopback_only() {
+over_both!(any_certificate_is_trusted_on_loopback_only);
+async fn any_certificate_is_trusted_on_loopback_only(http: Http) {
     let server = TestServer::start().await;
-    trusted(&[&url(&server, "/plain"), "--insecure"]).await;
+    trusted(http, &[&url(&server, "/plain"), "--insecure"]).await;
     let by_name = format!("https://localhost:{}/plain", server.address.port());
-    trusted(&[&by_name, "--insecure"]).await;
+    trusted(http, &[&by_name, "--insecure"]).await;
     for host in [
         "example.com",
         "192.0.2.1",
@@ -57,12 +55,12 @@ async fn any_certificate_is_trusted_on_loopback_only() {
     ] {
         let elsewhere = format!("https://{host}/");
         let says = ["--insecure is for this machine only", "--cert-hash"];
-        distrusted(&[&elsewhere, "--insecure"], 2, &says).await;
+        distrusted(http, &[&elsewhere, "--insecure"], 2, &says).await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_is_trusted_by_its_authority() {
+over_both!(a_certificate_is_trusted_by_its_authority);
+async fn a_certificate_is_trusted_by_its_authority(http: Http) {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, content: String| {
         let path = folder.path().join(name);
@@ -88,22 +86,27 @@ async fn a_certificate_is_trusted_by_its_authority() {
     let port = server.address.port();
     let authority = authority.to_str().unwrap();
     for host in ["127.0.0.1", "localhost"] {
-        trusted(&[&format!("https://{host}:{port}/plain"), "--ca", authority]).await;
+        trusted(
+            http,
+            &[&format!("https://{host}:{port}/plain"), "--ca", authority],
+        )
+        .await;
     }
     // Not among the machine's own, and no authority of another server's certificate.
     let own_url = url(&server, "/plain");
-    distrusted(&[&own_url, "--http3"], 1, &[]).await;
+    distrusted(http, &[&own_url], 1, &[]).await;
     let other = TestServer::start().await;
     let other_url = url(&other, "/plain");
-    distrusted(
-        &[&other_url, "--http3", "--ca", authority],
-        1,
-        &["certificate"],
-    )
-    .await;
+    distrusted(http, &[&other_url, "--ca", authority], 1, &["certificate"]).await;
     let missing = "missing.pem";
-    distrusted(&[&own_url, "--ca", missing], 1, &[missing]).await;
+    distrusted(http, &[&own_url, "--ca", missing], 1, &[missing]).await;
     let empty = file("empty.pem", String::new());
     let empty = empty.to_str().unwrap();
-    distrusted(&[&own_url, "--ca", empty], 1, &[empty, "BEGIN CERTIFICATE"]).await;
+    distrusted(
+        http,
+        &[&own_url, "--ca", empty],
+        1,
+        &[empty, "BEGIN CERTIFICATE"],
+    )
+    .await;
 }

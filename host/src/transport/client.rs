@@ -24,8 +24,10 @@
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use rustls::pki_types::ServerName;
 use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
 use wharf_proto::connect::decode_protocol;
 
 use super::{Limits, Request, Response, Role, Session, h2, h3};
@@ -35,6 +37,10 @@ mod trust;
 
 pub use ask::Ask;
 pub use trust::Trust;
+
+/// An address that does not answer at once has the next one tried beside it, after this time (RFC 8305, "Connection
+/// Attempts").
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Which HTTP versions are tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,7 +162,34 @@ async fn resolve(ask: &Ask, timeout: Duration) -> Result<Vec<SocketAddr>, Connec
     Ok(addresses)
 }
 
-/// Asks at one address after the other, until one answers.
+/// What comes of the first address that answers: addresses are tried one after the other, without waiting for those
+/// before.
+pub(super) async fn first_answer<T, F>(
+    addresses: &[SocketAddr],
+    dial: impl Fn(SocketAddr) -> F,
+) -> Result<T, ConnectError>
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let mut addresses = addresses.iter();
+    let mut dialing = FuturesUnordered::new();
+    let mut failed = Vec::new();
+    loop {
+        if let Some(&address) = addresses.next() {
+            dialing.push(dial(address));
+        }
+        let more = addresses.len() > 0;
+        tokio::select! {
+            Some(dialed) = dialing.next() => match dialed {
+                Ok(answer) => return Ok(answer),
+                Err(error) => failed.push(error),
+            },
+            () = tokio::time::sleep(NEXT_ADDRESS), if more => {}
+            else => return Err(ConnectError::Unreachable(failed.join("; "))),
+        }
+    }
+}
+
 async fn over_http2(
     addresses: &[SocketAddr],
     tls: rustls::ClientConfig,
@@ -165,40 +198,38 @@ async fn over_http2(
 ) -> Result<Connected, ConnectError> {
     /// The draft that is spoken over HTTP/2.
     const DRAFT: &str = "draft-15";
+    let until = Instant::now() + limits.setup_timeout;
+    let late = |what| format!("{what} within {:?}", limits.setup_timeout);
     let name = ServerName::try_from(ask.host().to_owned()).map_err(ConnectError::invalid)?;
-    let trying = async {
-        let mut failed = Vec::new();
-        for &address in addresses {
-            match h2::connect(address, name.clone(), tls.clone(), ask, limits).await {
-                Ok((session, response)) => {
-                    let request = Request {
-                        connect: ask.request(wharf_proto::connect::Token::WebTransport, &[])?,
-                        peer: address,
-                        http: session.http(),
-                        role: Role::Client,
-                        draft: DRAFT,
-                    };
-                    return Ok(Connected {
-                        session,
-                        request,
-                        response,
-                    });
-                }
-                Err(ConnectError::Unreachable(why)) => {
-                    failed.push(format!("TCP {address}: {why}"));
-                }
-                Err(other) => return Err(other),
+    let dialing = first_answer(addresses, |address| {
+        let dialing = h2::dial(address, name.clone(), tls.clone(), limits);
+        async move {
+            match dialing.await {
+                Ok(client) => Ok((client, address)),
+                Err(error) => Err(format!("TCP {address}: {error:#}")),
             }
         }
-        Err(ConnectError::Unreachable(failed.join("; ")))
+    });
+    let (client, peer) = match timeout_at(until, dialing).await {
+        Ok(dialed) => dialed?,
+        Err(_) => return Err(ConnectError::Unreachable(late("no answer"))),
     };
-    match tokio::time::timeout(limits.setup_timeout, trying).await {
-        Ok(result) => result,
-        Err(_) => Err(ConnectError::Unreachable(format!(
-            "no answer within {:?}",
-            limits.setup_timeout
-        ))),
-    }
+    let (session, response) = match timeout_at(until, client.connect(ask)).await {
+        Ok(response) => response?,
+        Err(_) => return Err(ConnectError::Aborted(late("no response"))),
+    };
+    let request = Request {
+        connect: ask.request(wharf_proto::connect::Token::WebTransport, &[])?,
+        peer,
+        http: session.http(),
+        role: Role::Client,
+        draft: DRAFT,
+    };
+    Ok(Connected {
+        session,
+        request,
+        response,
+    })
 }
 
 /// The response that begins a session, if it is that.

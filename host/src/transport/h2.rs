@@ -21,7 +21,7 @@ mod settings;
 mod tap;
 
 pub use client::Client;
-pub(super) use client::connect;
+pub(super) use client::dial;
 pub use connection::Connection;
 pub(crate) use listener::{Listener, bind};
 pub use request::{Exchange, Incoming};

@@ -116,26 +116,23 @@ impl Client {
     }
 }
 
-/// Asks for a session on a connection of its own.
-pub(in crate::transport) async fn connect(
+/// A connection to the server at that address.
+pub(in crate::transport) async fn dial(
     address: SocketAddr,
     server_name: ServerName<'static>,
     mut tls: rustls::ClientConfig,
-    ask: &Ask,
     limits: &Limits,
-) -> Result<(Session, Response), ConnectError> {
+) -> anyhow::Result<Client> {
     tls.alpn_protocols = vec![ALPN.to_vec()];
-    let tcp = TcpStream::connect(address).await.map_err(unreachable)?;
+    let tcp = TcpStream::connect(address).await?;
     _ = tcp.set_nodelay(true);
     let connector = TlsConnector::from(Arc::new(tls));
-    let connecting = connector.connect(server_name, tcp).await;
-    let tls = connecting.map_err(unreachable)?;
-    if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
-        return Err(unreachable("the server does not speak HTTP/2 (ALPN)"));
-    }
-    let client = Client::new(tls, limits.clone()).await;
-    let client = client.map_err(|error| unreachable(format!("{error:#}")))?;
-    client.connect(ask).await
+    let tls = connector.connect(server_name, tcp).await?;
+    anyhow::ensure!(
+        tls.get_ref().1.alpn_protocol() == Some(ALPN),
+        "the server does not speak HTTP/2 (ALPN)"
+    );
+    Client::new(tls, limits.clone()).await
 }
 
 fn unreachable(why: impl fmt::Display) -> ConnectError {

@@ -8,7 +8,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use h3::{error::StreamError, quic};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::{
@@ -35,12 +34,9 @@ use super::{
 };
 use crate::transport::{
     HttpVersion, Limits, Request, Response, Role,
-    client::{Ask, ConnectError, Connected, read_response},
+    client::{Ask, ConnectError, Connected, first_answer, read_response},
 };
 
-/// An address that does not answer at once has the next one tried beside it, after this time (RFC 8305, "Connection
-/// Attempts").
-const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// Streams on their way from the classifier to `h3`: control and QPACK streams.
 const H3_QUEUE: usize = 16;
 /// How long the last packets of a connection are given.
@@ -71,7 +67,8 @@ pub(in crate::transport) async fn connect(
     let config = client_config(tls, limits)?;
     let late = |what| format!("{what} within {:?}", limits.setup_timeout);
     let beginning = async {
-        let carrier = dial_any(addresses, server_name, &config).await?;
+        let dial = |address| dial(address, server_name, config.clone());
+        let carrier = first_answer(addresses, dial).await?;
         Asking::begin(carrier, limits).await
     };
     let mut asking = match timeout_at(until, beginning).await {
@@ -109,31 +106,6 @@ fn client_config(
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport_config(limits)));
     Ok(config)
-}
-
-/// The first connection that stands: addresses are begun one after the other, without waiting for those before.
-async fn dial_any(
-    addresses: &[SocketAddr],
-    server_name: &str,
-    config: &quinn::ClientConfig,
-) -> Result<Carrier, ConnectError> {
-    let mut addresses = addresses.iter();
-    let mut dialing = FuturesUnordered::new();
-    let mut failed = Vec::new();
-    loop {
-        if let Some(&address) = addresses.next() {
-            dialing.push(dial(address, server_name, config.clone()));
-        }
-        let more = addresses.len() > 0;
-        tokio::select! {
-            Some(dialed) = dialing.next() => match dialed {
-                Ok(carrier) => return Ok(carrier),
-                Err(error) => failed.push(error),
-            },
-            () = tokio::time::sleep(NEXT_ADDRESS), if more => {}
-            else => return Err(ConnectError::Unreachable(failed.join("; "))),
-        }
-    }
 }
 
 async fn dial(
