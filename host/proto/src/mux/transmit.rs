@@ -14,8 +14,11 @@ use crate::{
     varint::VarInt,
 };
 
-/// The most bytes of a stream in one capsule: what another stream waits for at most.
+/// The longest capsule with data, its header included: what another stream waits for at most. It fills a DATA frame of the
+/// size that every peer takes; one that went beyond would be cut, and come in two pieces.
 const CAPSULE_MAX: usize = 16 << 10;
+/// The type and the length of a capsule no longer than that, in bytes.
+const CAPSULE_HEADER: usize = 4 + 2;
 /// The most that is made at once: what a datagram waits for at most.
 const BATCH_MAX: usize = 64 << 10;
 /// Less room than this is not worth a capsule with data.
@@ -105,6 +108,16 @@ impl Buf for Chunks {
             n = n.saturating_sub(first.len());
             self.pieces.pop_front();
         }
+    }
+}
+
+/// How much of a DATA frame is left behind so many bytes; all of the next one's besides, where that is not worth a capsule.
+fn to_frame_end(len: usize) -> usize {
+    let left = CAPSULE_MAX.saturating_sub(len % CAPSULE_MAX);
+    if left < ROOM_MIN {
+        left.saturating_add(CAPSULE_MAX)
+    } else {
+        left
     }
 }
 
@@ -223,19 +236,28 @@ impl Mux {
             return;
         };
         let credit = credit.min(sending.credit.available());
-        let room = room.saturating_sub(out.len).clamp(1, CAPSULE_MAX);
+        let header = CAPSULE_HEADER.saturating_add(VarInt::from(wire).size());
+        let room = room.saturating_sub(out.len).min(to_frame_end(out.len));
+        let room = room.saturating_sub(header).max(1);
         let room = usize::try_from(credit).map_or(room, |credit| credit.min(room));
-        let data = sending.buffer.take(room);
-        let n = data.len() as u64;
+        let mut left = sending.buffer.len().min(room);
+        let n = left as u64;
         let taken = sending.credit.take(n);
         debug_assert!(taken.is_ok(), "the credit was looked at");
-        let fin = sending.fin_is_due();
+        let fin = sending.buffer.has_fin() && left == sending.buffer.len();
         stream.sent = stream.sent.saturating_add(n);
+        out.write(|out| encode_stream_header(order, wire, fin, left, out));
+        while left > 0 {
+            let piece = sending.buffer.take(left);
+            if piece.is_empty() {
+                break; // it has as many as it says
+            }
+            left = left.saturating_sub(piece.len());
+            out.push(piece);
+        }
         if fin {
             stream.send = Half::Finished;
         }
-        out.write(|out| encode_stream_header(order, wire, fin, data.len(), out));
-        out.push(data);
         self.core.take_send_credit(n);
         self.sent(id, n);
         if !self.ready.is_empty() {

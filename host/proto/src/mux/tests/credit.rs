@@ -135,8 +135,7 @@ fn no_more_is_sent_on_a_stream_than_the_peer_grants_and_it_is_told_once_per_limi
     assert_eq!(said(&mut mux), [], "the limit is the same");
     hear(&mut mux, [max_stream_data(id, 355)]);
     let expected = [
-        wt_stream(id, bytes(50), false),
-        wt_stream(id, bytes(5), false),
+        wt_stream(id, bytes(55), false),
         stream_data_blocked(id, 355),
     ];
     assert_eq!(said(&mut mux), expected);
