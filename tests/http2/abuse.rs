@@ -263,6 +263,21 @@ async fn connections_beyond_the_limit_wait_until_one_is_over() {
     within("the third", third).await.unwrap();
 }
 
+/// An address on which nobody comes keeps none of the permits.
+#[tokio::test]
+async fn the_only_connection_there_may_be_is_taken_on_any_address() {
+    let server = TestServer::with(|config| {
+        config.listen.push(config.listen[0]);
+        config.transport.http2_connections = 1;
+    })
+    .await;
+    let addresses = &server.addresses;
+    for address in [addresses[0], addresses[0], addresses[1], addresses[1]] {
+        let mut raw = Raw::connect(address, GENEROUS).await;
+        raw.session("/plain").await;
+    }
+}
+
 /// Each connection is one.
 #[tokio::test]
 async fn the_program_may_open_as_many_files_as_the_machine_lets_it() {

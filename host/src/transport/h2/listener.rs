@@ -1,11 +1,11 @@
 //! TCP sockets, and the HTTP/2 connections that come in on them.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -52,15 +52,11 @@ impl Listener {
     /// Accepts connections until it is closed, and passes their requests on. Every connection ends with this future.
     pub(crate) async fn run(self, requests: mpsc::Sender<Requested>) {
         let mut connections = JoinSet::new();
-        let mut accepting = JoinSet::new();
-        let (sender, mut accepted) = mpsc::channel(1);
-        for socket in 0..self.sockets.len() {
-            accepting.spawn(self.clone().accept(socket, sender.clone()));
-        }
         let mut closed = self.closed.subscribe();
+        let mut next = 0;
         loop {
             tokio::select! {
-                Some((tcp, peer, permit)) = accepted.recv() => {
+                (permit, tcp, peer) = self.accept(&mut next) => {
                     let (this, requests) = (self.clone(), requests.clone());
                     connections.spawn(async move {
                         this.serve(tcp, peer, requests).await;
@@ -71,26 +67,30 @@ impl Listener {
                 _ = closed.wait_for(|closed| *closed) => break,
             }
         }
-        drop(accepting);
         // Draining connections end by themselves once their sessions have.
         while connections.join_next().await.is_some() {}
     }
 
-    async fn accept(
-        self,
-        socket: usize,
-        accepted: mpsc::Sender<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)>,
-    ) {
+    /// A connection on any of the sockets, once there may be another. One permit serves all of them: a socket on which
+    /// nothing comes must not keep one from the others. `next` is whose turn it is to be looked at first.
+    async fn accept(&self, next: &mut usize) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
+        let Ok(permit) = self.connections.clone().acquire_owned().await else {
+            return std::future::pending().await; // the semaphore is never closed
+        };
         loop {
-            let Ok(permit) = self.connections.clone().acquire_owned().await else {
-                return;
-            };
-            match self.sockets[socket].accept().await {
-                Ok((tcp, peer)) => {
-                    if accepted.send((tcp, peer, permit)).await.is_err() {
-                        return;
+            let accepted = poll_fn(|cx| {
+                let count = self.sockets.len();
+                for n in 0..count {
+                    let at = (*next + n) % count;
+                    if let Poll::Ready(accepted) = self.sockets[at].poll_accept(cx) {
+                        *next = at + 1;
+                        return Poll::Ready(accepted);
                     }
                 }
+                Poll::Pending
+            });
+            match accepted.await {
+                Ok((tcp, peer)) => return (permit, tcp, peer),
                 Err(error) => {
                     // The connection was lost already, or the machine has no file for it.
                     tracing::debug!(%error, "no connection accepted");
