@@ -1,11 +1,13 @@
 //! Peers that abuse HTTP/2, or TCP below it: each costs bounded memory and its own connection.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
+use tokio_rustls::TlsAcceptor;
+use wharf::transport::{Limits, h2::Acceptor, tls::Certificate};
 
 use super::raw::{
     ACK, CONTINUATION, DATA, END_HEADERS, Frame, GENEROUS, HEADERS, PING, RST_STREAM, Raw,
@@ -17,7 +19,15 @@ use crate::{
     peer::{Http, Peer},
 };
 
+const REFUSED_STREAM: u32 = 0x7;
 const ENHANCE_YOUR_CALM: u32 = 0xb;
+
+const GET: [(&str, &str); 4] = [
+    (":method", "GET"),
+    (":scheme", "https"),
+    (":authority", "localhost"),
+    (":path", "/"),
+];
 
 /// A server that is soon out of patience.
 async fn hasty() -> TestServer {
@@ -111,6 +121,50 @@ async fn requests_that_are_reset_at_once_end_their_connection_before_they_cost_m
     raw.send(&Frame::new(RST_STREAM, 0, stream, 8_u32.to_be_bytes()))
         .await;
     raw.session("/plain").await;
+}
+
+/// Nobody takes the requests here. A stream that is reset frees its place among those that may be open, and not what
+/// waits on it.
+#[tokio::test]
+async fn requests_that_are_reset_while_they_wait_to_be_taken_are_bounded_in_number() {
+    const SESSIONS: u32 = 1;
+    // Those that may be open, of sessions and others, and those that wait at the door.
+    const WAITING: u32 = SESSIONS + 32 + 16;
+    let mut limits = Limits::default();
+    limits.sessions_per_connection = SESSIONS;
+    let acceptor = Acceptor::new(limits);
+    let certificate = Certificate::development().unwrap();
+    let tls = acceptor.tls_config(certificate.server_config().unwrap());
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepting = tokio::spawn(async move {
+        let (tcp, peer) = listener.accept().await.unwrap();
+        let tls = TlsAcceptor::from(Arc::new(tls)).accept(tcp).await.unwrap();
+        acceptor.accept(tls, peer)
+    });
+    let mut raw = Raw::connect(address, GENEROUS).await;
+    let _connection = within("the connection", accepting).await.unwrap();
+    let refused = async {
+        for n in 0.. {
+            let stream = raw.request(&GET, 0).await;
+            let ping = Frame::new(PING, 0, 0, u64::from(n).to_be_bytes());
+            raw.send(&ping).await;
+            loop {
+                let frame = raw.next(&[PING, RST_STREAM]).await;
+                if frame.kind == RST_STREAM {
+                    assert_eq!((frame.stream, frame.code()), (stream, REFUSED_STREAM));
+                    return n;
+                }
+                if frame.flags & ACK != 0 && n < WAITING {
+                    break; // it has been seen
+                }
+            }
+            let reset = Frame::new(RST_STREAM, 0, stream, 8_u32.to_be_bytes());
+            raw.send(&reset).await;
+        }
+        unreachable!("it ends sooner");
+    };
+    assert_eq!(within("one to be refused", refused).await, WAITING);
 }
 
 /// CVE-2024-27316.

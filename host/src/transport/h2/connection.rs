@@ -282,11 +282,16 @@ impl Serving {
         let mut settings = self.settings.subscribe();
         // Dropping the set ends the requests that are being passed on.
         let mut passing = JoinSet::new();
+        let most = streams(&self.shared.limits) as usize;
         let idle = self.idle();
         tokio::pin!(idle);
         loop {
             tokio::select! {
                 accepted = http.accept() => match accepted {
+                    // A peer that resets what it asked for may ask again, while the former request waits to be taken.
+                    Some(Ok((_, mut respond))) if passing.len() >= most => {
+                        respond.send_reset(Reason::REFUSED_STREAM);
+                    }
                     Some(Ok((request, respond))) => {
                         passing.spawn(self.clone().pass_on(request, respond));
                     }
@@ -414,13 +419,18 @@ fn builder(limits: &Limits) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .enable_connect_protocol()
-        .max_concurrent_streams(limits.sessions_per_connection.saturating_add(HTTP_STREAMS))
+        .max_concurrent_streams(streams(limits))
         .initial_window_size(window(limits, 1))
         .initial_connection_window_size(window(limits, 1))
         .max_header_list_size(limits.field_section)
         .max_send_buffer_size(SEND_BUFFER)
         .data_frame_budget(limits.data_frame_budget);
     builder
+}
+
+/// How many streams a peer may hold open.
+fn streams(limits: &Limits) -> u32 {
+    limits.sessions_per_connection.saturating_add(HTTP_STREAMS)
 }
 
 /// What a peer may send ahead in so many sessions. Beyond a stream's credit it is bounded by this.
