@@ -17,7 +17,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use wharf_proto::{
     connect::{Init, Token},
     id::Side,
-    mux::{Chunks, Config, Mux},
+    mux::Chunks,
 };
 
 use super::{
@@ -92,16 +92,8 @@ impl Client {
             .map_err(|error| ConnectError::Aborted(error.to_string()))?;
         let (parts, body) = response.into_parts();
         let response = read_response(&parts, &request.offered_protocols)?;
-        let limits = &self.common.limits;
-        let mux = Mux::new(Config {
-            side: Side::Client,
-            order: ask.quirks.fin_order,
-            swapped_ids: ask.quirks.swapped_stream_ids,
-            local: settings::ours(limits),
-            peer: self.peer.borrow().settings.grants(Init::default()),
-            limits: limits.mux(),
-        });
-        let session = super::Session::new(mux, send, body, place);
+        let peer = self.peer.borrow().settings.grants(Init::default());
+        let session = super::Session::new(Side::Client, peer, ask.quirks, send, body, place);
         Ok((session.into(), response))
     }
 
@@ -197,7 +189,7 @@ async fn greeted(
 /// Keeps the connection going until it is lost, or nobody needs it any more.
 async fn drive(mut driving: Driving, common: Arc<Common>, mut peer: watch::Receiver<Peer>) {
     let Some(pings) = driving.ping_pong() else {
-        return;
+        return common.ended(); // `h2` gives it once, which this is
     };
     let limits = common.limits.clone();
     let alive = alive::watch(pings, limits.keep_alive, limits.idle_timeout, &common.rtt);
@@ -214,5 +206,5 @@ async fn drive(mut driving: Driving, common: Arc<Common>, mut peer: watch::Recei
             }
         }
     }
-    common.is_over();
+    common.ended();
 }

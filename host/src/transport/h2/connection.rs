@@ -125,7 +125,7 @@ impl Common {
         self.reached(|life| life != Life::On).await;
     }
 
-    pub(super) fn is_over(&self) {
+    pub(super) fn ended(&self) {
         self.life.send_replace(Life::Over);
     }
 

@@ -7,10 +7,10 @@ use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use wharf_proto::{
     id::Side,
-    mux::{Chunks, Config, Grants, Mux},
+    mux::{Chunks, Grants},
 };
 
-use super::{connection::Place, session::Session, settings};
+use super::{connection::Place, session::Session};
 use crate::transport::{Quirks, Request, Response, head, phase::Shared};
 
 /// A request's stream, and its place among those of its connection. Dropping it undecided rejects the request.
@@ -95,17 +95,9 @@ impl Incoming {
         let head = head::acceptance(response, &self.request.connect)?;
         anyhow::ensure!(self.shared.is_open(), "the host is draining");
         let send = self.asked.respond.send(head, false)?;
-        let limits = &self.shared.limits;
-        let mux = Mux::new(Config {
-            side: Side::Server,
-            order: self.quirks.fin_order,
-            swapped_ids: self.quirks.swapped_stream_ids,
-            local: settings::ours(limits),
-            peer: self.grants,
-            limits: limits.mux(),
-        });
         let Asked { place, body, .. } = self.asked;
-        Ok(Session::new(mux, send, body, place))
+        let (peer, quirks) = (self.grants, self.quirks);
+        Ok(Session::new(Side::Server, peer, quirks, send, body, place))
     }
 
     pub(in crate::transport) fn refuse(mut self, response: &Response) {

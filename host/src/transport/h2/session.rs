@@ -12,12 +12,12 @@ use h2::{Reason, RecvStream, SendStream};
 use tokio::sync::{oneshot, watch};
 use wharf_proto::{
     code::HttpCode,
-    id::{Dir, StreamId},
-    mux::{Chunks, Mux, Transmit},
+    id::{Dir, Side, StreamId},
+    mux::{Chunks, Config, Grants, Mux, Transmit},
 };
 
-use super::connection::Place;
-use crate::transport::{Closer, CommandError, Event, Info, exporter, phase::Phase};
+use super::{connection::Place, settings};
+use crate::transport::{Closer, CommandError, Event, Info, Quirks, exporter, phase::Phase};
 
 /// Room that is asked for where something is to be sent.
 const ROOM: usize = 64 << 10;
@@ -47,7 +47,24 @@ enum Sending {
 }
 
 impl Session {
-    pub(super) fn new(mux: Mux, send: SendStream<Chunks>, recv: RecvStream, place: Place) -> Self {
+    /// `peer` is what the peer grants.
+    pub(super) fn new(
+        side: Side,
+        peer: Grants,
+        quirks: Quirks,
+        send: SendStream<Chunks>,
+        recv: RecvStream,
+        place: Place,
+    ) -> Self {
+        let limits = &place.common.limits;
+        let mux = Mux::new(Config {
+            side,
+            order: quirks.fin_order,
+            swapped_ids: quirks.swapped_stream_ids,
+            local: settings::ours(limits),
+            peer,
+            limits: limits.mux(),
+        });
         let mut phase = place.common.phase.subscribe();
         phase.mark_changed();
         Self {
