@@ -22,7 +22,7 @@ use bytes::Bytes;
 use crate::{
     buffer::SendLimits,
     capsule::FinOrder,
-    contract::{Closed, Closer, Event, Half, Info},
+    contract::{Event, Half, Info},
     credit::{ReceiveCredit, SendCredit},
     id::{ByDir, Dir, Side, StreamId},
     session::{self, By, Flavour, Session},
@@ -346,17 +346,8 @@ impl Mux {
         self.datagram_bytes_out = 0;
         self.buffered = 0;
         self.lent = None;
-        let by = match closed.by {
-            By::Peer => Closer::Peer,
-            By::Local if self.closed_by_host || !closed.clean => Closer::Host,
-            By::Local => Closer::Local,
-        };
-        self.events.push_back(Event::Closed(Closed {
-            code: closed.code,
-            reason: closed.reason,
-            by,
-            clean: closed.clean,
-        }));
+        let closed = closed.told(self.closed_by_host);
+        self.events.push_back(Event::Closed(closed));
     }
 
     /// Puts a stream in its place.

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     capsule::{Capsule, Decoder},
     code::CLOSE_PROTOCOL_VIOLATION,
-    contract::CommandError,
+    contract::{Closed, Closer, CommandError},
 };
 
 mod close;

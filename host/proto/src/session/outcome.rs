@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::{code::HttpCode, id::Dir};
+use crate::{
+    code::HttpCode,
+    contract::{self, Closer},
+    id::Dir,
+};
 
 /// An end of the session, as we see it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -25,6 +29,25 @@ pub struct Closed {
     pub by: By,
     /// Whether it was closed in an orderly way, and not aborted or lost.
     pub clean: bool,
+}
+
+impl Closed {
+    /// What the application is told. An end of our own was the host's wish where `by_host`, and where it was not clean: then
+    /// the peer broke a rule.
+    #[must_use]
+    pub fn told(self, by_host: bool) -> contract::Closed {
+        let by = match self.by {
+            By::Peer => Closer::Peer,
+            By::Local if by_host || !self.clean => Closer::Host,
+            By::Local => Closer::Local,
+        };
+        contract::Closed {
+            code: self.code,
+            reason: self.reason,
+            by,
+            clean: self.clean,
+        }
+    }
 }
 
 /// What has happened to a session.

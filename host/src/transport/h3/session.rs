@@ -29,7 +29,7 @@ use super::{
     stream::Stream,
     table::Table,
 };
-use crate::transport::{Closed, Closer, Event, Limits};
+use crate::transport::{Event, Limits};
 
 const CONNECT: usize = 0;
 const INBOX: usize = 1;
@@ -230,7 +230,7 @@ impl Session {
     }
 
     /// Something that ends the session from elsewhere, while another drives it: with a code and a reason, by
-    /// [`Closer::Host`].
+    /// [`Closer::Host`](crate::transport::Closer::Host).
     pub fn stopper(&self) -> impl Fn(u32, &str) + Send + Sync + 'static {
         let inbox = self.inbox.clone();
         move |code, reason| inbox.put_notice(Notice::Close(code, reason.to_owned()))
@@ -321,17 +321,8 @@ impl Session {
         // What has not been told of streams is not told any more: `Closed` follows.
         self.events.clear();
         self.drop_streams();
-        let by = match closed.by {
-            By::Peer => Closer::Peer,
-            By::Local if self.closed_by_host || !closed.clean => Closer::Host,
-            By::Local => Closer::Local,
-        };
-        self.events.push_back(Event::Closed(Closed {
-            code: closed.code,
-            reason: closed.reason,
-            by,
-            clean: closed.clean,
-        }));
+        let closed = closed.told(self.closed_by_host);
+        self.events.push_back(Event::Closed(closed));
     }
 
     /// Hands the CONNECT stream what the core wants to say, as far as it takes it.
