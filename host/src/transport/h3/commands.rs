@@ -27,12 +27,8 @@ impl Session {
         self.id.into()
     }
 
-    /// Opens a stream. Its header is on its way before any data.
-    ///
-    /// # Errors
-    ///
-    /// `StreamLimit`, where the session, the connection or the host allows no other; `Draining`; `Closed`.
-    pub fn open(&mut self, dir: Dir) -> Result<StreamId, CommandError> {
+    /// The header of the stream is on its way before any data.
+    pub(in crate::transport) fn open(&mut self, dir: Dir) -> Result<StreamId, CommandError> {
         if self.core.is_closed() {
             return Err(CommandError::Closed);
         }
@@ -95,15 +91,12 @@ impl Session {
         Ok(id)
     }
 
-    /// Sends bytes, and FIN after them where `fin` is set: all or nothing.
-    ///
-    /// # Errors
-    ///
-    /// `WouldBlock`, where the buffer of the stream or of the session has no room; [`Event::Writable`] follows.
-    /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
-    ///
-    /// [`Event::Writable`]: crate::transport::Event::Writable
-    pub fn send(&mut self, stream: StreamId, data: Bytes, fin: bool) -> Result<(), CommandError> {
+    pub(in crate::transport) fn send(
+        &mut self,
+        stream: StreamId,
+        data: Bytes,
+        fin: bool,
+    ) -> Result<(), CommandError> {
         let (limits, buffered) = (self.limits.send_limits(), self.buffered);
         let (slot, send) = self.sending(stream)?;
         let len = data.len();
@@ -121,12 +114,10 @@ impl Session {
         Ok(())
     }
 
-    /// How many bytes [`send`](Self::send) would take now, within the limits. An empty buffer takes more.
-    ///
-    /// # Errors
-    ///
-    /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
-    pub fn send_capacity(&mut self, stream: StreamId) -> Result<u64, CommandError> {
+    pub(in crate::transport) fn send_capacity(
+        &mut self,
+        stream: StreamId,
+    ) -> Result<u64, CommandError> {
         let session_room = self
             .limits
             .session_send_buffer
@@ -139,33 +130,26 @@ impl Session {
         Ok(room as u64)
     }
 
-    /// Ends the sending direction with FIN, after what was sent before.
-    ///
-    /// # Errors
-    ///
-    /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
-    pub fn finish(&mut self, stream: StreamId) -> Result<(), CommandError> {
+    pub(in crate::transport) fn finish(&mut self, stream: StreamId) -> Result<(), CommandError> {
         self.send(stream, Bytes::new(), true)
     }
 
-    /// Gives up the sending direction.
-    ///
-    /// # Errors
-    ///
-    /// `UnknownStream`, `WrongDirection`, `Finished` when all was delivered to QUIC, `Reset` when done before, `Closed`.
-    pub fn reset(&mut self, stream: StreamId, code: u32) -> Result<(), CommandError> {
+    pub(in crate::transport) fn reset(
+        &mut self,
+        stream: StreamId,
+        code: u32,
+    ) -> Result<(), CommandError> {
         let slot = self.slot(stream)?;
         self.stream(slot)?.send.open()?;
         self.give_up_sending(slot, self.codes.encode(AppCode(code)));
         Ok(())
     }
 
-    /// Gives up the receiving direction.
-    ///
-    /// # Errors
-    ///
-    /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset` when done before, `Closed`.
-    pub fn stop(&mut self, stream: StreamId, code: u32) -> Result<(), CommandError> {
+    pub(in crate::transport) fn stop(
+        &mut self,
+        stream: StreamId,
+        code: u32,
+    ) -> Result<(), CommandError> {
         let slot = self.slot(stream)?;
         let code = self.codes.encode(AppCode(code));
         let stream = self.stream(slot)?;
@@ -176,23 +160,20 @@ impl Session {
         Ok(())
     }
 
-    /// Sets a stream's priority among those of the connection; higher goes first, 0 is the default.
-    ///
-    /// # Errors
-    ///
-    /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
-    pub fn set_priority(&mut self, stream: StreamId, priority: i32) -> Result<(), CommandError> {
+    pub(in crate::transport) fn set_priority(
+        &mut self,
+        stream: StreamId,
+        priority: i32,
+    ) -> Result<(), CommandError> {
         let (_, send) = self.sending(stream)?;
         send.set_priority(priority);
         Ok(())
     }
 
-    /// Sends a datagram. Where the queue is full the oldest in it is dropped and counted.
-    ///
-    /// # Errors
-    ///
-    /// `TooLarge`, `Unsupported` where the peer takes none, `Closed`.
-    pub fn send_datagram(&mut self, payload: &[u8]) -> Result<(), CommandError> {
+    pub(in crate::transport) fn send_datagram(
+        &mut self,
+        payload: &[u8],
+    ) -> Result<(), CommandError> {
         if self.core.is_closed() {
             return Err(CommandError::Closed);
         }
@@ -236,34 +217,26 @@ impl Session {
         Ok(())
     }
 
-    /// Asks the peer to bring the session to its end, and opens no further streams. It closes with code 0 when its last
-    /// stream ends.
-    pub fn drain(&mut self) {
+    pub(in crate::transport) fn drain(&mut self) {
         self.core.drain();
     }
 
-    /// Ends the session. A second call does nothing. [`Event::Closed`] follows.
-    ///
-    /// [`Event::Closed`]: crate::transport::Event::Closed
-    pub fn close(&mut self, code: u32, reason: &str, by: Closer) {
+    pub(in crate::transport) fn close(&mut self, code: u32, reason: &str, by: Closer) {
         if !self.core.is_closed() {
             self.closed_by_host = by == Closer::Host;
             self.core.close(code, reason);
         }
     }
 
-    /// Whether the session is over, told or not.
-    pub fn is_closed(&self) -> bool {
+    pub(in crate::transport) fn is_closed(&self) -> bool {
         self.core.is_closed()
     }
 
-    /// Whether the last event was given out.
-    pub fn is_told(&self) -> bool {
+    pub(in crate::transport) fn is_told(&self) -> bool {
         self.over
     }
 
-    /// A snapshot.
-    pub fn info(&self) -> Info {
+    pub(in crate::transport) fn info(&self) -> Info {
         let counters = self.counters;
         let max_datagram = self.conn.max_datagram_size().unwrap_or(0);
         let max_datagram = max_datagram.saturating_sub(self.id.quarter().size());
@@ -287,13 +260,7 @@ impl Session {
         }
     }
 
-    /// Derives keying material that only the two ends of the session know.
-    ///
-    /// # Errors
-    ///
-    /// `TooLarge` where `label` or `context` is longer than 255 bytes, or `out` longer than TLS derives;
-    /// `Closed` where the connection is lost.
-    pub fn export_keying_material(
+    pub(in crate::transport) fn export_keying_material(
         &self,
         label: &[u8],
         context: &[u8],

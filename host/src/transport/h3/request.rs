@@ -103,11 +103,7 @@ impl Drop for Asked {
     }
 }
 
-/// A session that is asked for, and waits for a decision: [`accept`](Self::accept) or [`refuse`](Self::refuse).
-///
-/// # Drop
-///
-/// Dropping it rejects the request with H3_REQUEST_REJECTED.
+/// A session that is asked for over HTTP/3, and waits for a decision.
 pub struct Incoming {
     pub(super) request: Request,
     pub(super) note: RequestNote,
@@ -119,23 +115,14 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// What is asked for.
-    #[must_use]
-    pub fn request(&self) -> &Request {
+    pub(in crate::transport) fn request(&self) -> &Request {
         &self.request
     }
 
-    /// Begins the session with a response of status 200 to 299.
-    ///
-    /// # Errors
-    ///
-    /// When the host drains, the peer is gone, or the response cannot be sent: its status is another, a field is
-    /// malformed, or its protocol was not offered. The request is then rejected.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future rejects the request, or resets its stream where the response was on its way.
-    pub async fn accept(mut self, response: &Response) -> anyhow::Result<Session> {
+    pub(in crate::transport) async fn accept(
+        mut self,
+        response: &Response,
+    ) -> anyhow::Result<Session> {
         let connect = &self.request.connect;
         let mut head = head::acceptance(response, connect)?;
         if connect.fields.iter().any(|(name, _)| name == DRAFT_02) {
@@ -164,8 +151,7 @@ impl Incoming {
         ))
     }
 
-    /// Refuses the session with a status from 300 to 599, and waits until the peer's QUIC has taken the response.
-    pub async fn refuse(mut self, response: &Response) {
+    pub(in crate::transport) async fn refuse(mut self, response: &Response) {
         self.asked.refuse(response).await;
     }
 }
@@ -178,11 +164,7 @@ impl fmt::Debug for Incoming {
     }
 }
 
-/// An ordinary request of HTTP, and the response that is due to it.
-///
-/// # Drop
-///
-/// Dropping it rejects the request with H3_REQUEST_REJECTED.
+/// An ordinary request over HTTP/3, and the response that is due to it.
 pub struct Exchange {
     request: http::Request<()>,
     peer: SocketAddr,
@@ -198,29 +180,15 @@ impl Exchange {
         }
     }
 
-    /// The request's head.
-    #[must_use]
-    pub fn request(&self) -> &http::Request<()> {
+    pub(in crate::transport) fn request(&self) -> &http::Request<()> {
         &self.request
     }
 
-    /// The peer's address.
-    #[must_use]
-    pub fn peer(&self) -> SocketAddr {
+    pub(in crate::transport) fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Reads what is left of the request's body, at most `bytes_max`. Who does not call it has the peer stopped from
-    /// sending one by [`respond`](Self::respond).
-    ///
-    /// # Errors
-    ///
-    /// When the body is longer, or the peer gave up.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses what it has read of the body; the exchange can still be responded to.
-    pub async fn body(&mut self, bytes_max: usize) -> anyhow::Result<Bytes> {
+    pub(in crate::transport) async fn body(&mut self, bytes_max: usize) -> anyhow::Result<Bytes> {
         let stream = self.asked.stream.as_mut();
         let stream = stream.context("the request was decided before")?;
         let mut body = BytesMut::new();
@@ -234,13 +202,7 @@ impl Exchange {
         Ok(body.freeze())
     }
 
-    /// Sends the whole response, and waits until the peer's QUIC has taken it; a peer that is gone goes without. The
-    /// caller says how long that may take, by a timeout.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future resets the stream, so that a response cut short does not look whole.
-    pub async fn respond(mut self, response: http::Response<Bytes>) {
+    pub(in crate::transport) async fn respond(mut self, response: http::Response<Bytes>) {
         self.asked.respond(response).await;
     }
 }

@@ -40,16 +40,8 @@ pub(super) const FIRST_STREAM: usize = 4;
 
 type SendingDatagram = Pin<Box<dyn Future<Output = Result<(), quinn::SendDatagramError>> + Send>>;
 
-/// A session over HTTP/3, accepted, at whichever end.
-///
-/// Driven by [`next_event`](Self::next_event) until it has no more; or by [`poll_event`](Self::poll_event) until
-/// [`Event::Closed`], then by [`finish_closing`](Self::finish_closing). It does nothing while nobody drives it. What may
-/// be asked of it in between acts at once or says why not.
-///
-/// # Drop
-///
-/// Dropping it earlier aborts the session: the peer sees its CONNECT stream reset, and its streams. A connection that was
-/// made for the session alone is closed with it.
+/// A session over HTTP/3, accepted, at whichever end. Its public face is
+/// [`transport::Session`](crate::transport::Session). A connection that was made for the session alone is closed with it.
 pub struct Session {
     pub(super) id: SessionId,
     pub(super) conn: quinn::Connection,
@@ -176,15 +168,7 @@ impl Session {
         }
     }
 
-    /// The next event. The credit of the bytes in the last [`Event::Data`] goes back to the peer with this call.
-    ///
-    /// After [`Event::Closed`] it tells the peer what is left to tell, waits for that as
-    /// [`finish_closing`](Self::finish_closing) does, and returns `None`.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future loses no event.
-    pub async fn next_event(&mut self) -> Option<Event> {
+    pub(in crate::transport) async fn next_event(&mut self) -> Option<Event> {
         if self.over {
             self.tell_end().await;
             return None;
@@ -192,8 +176,7 @@ impl Session {
         Some(poll_fn(|cx| self.poll_event(cx)).await)
     }
 
-    /// [`next_event`](Self::next_event) for who polls by hand. After [`Event::Closed`] there is none, for ever.
-    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    pub(in crate::transport) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if self.lent > 0 {
             self.core.consumed(std::mem::take(&mut self.lent));
         }
@@ -223,15 +206,11 @@ impl Session {
         }
     }
 
-    /// Tells the peer what is left to tell, and waits until it has ended the CONNECT stream too, at most
-    /// [`Limits::close_timeout`].
-    pub async fn finish_closing(mut self) {
+    pub(in crate::transport) async fn finish_closing(mut self) {
         self.tell_end().await;
     }
 
-    /// Something that ends the session from elsewhere, while another drives it: with a code and a reason, by
-    /// [`Closer::Host`](crate::transport::Closer::Host).
-    pub fn stopper(&self) -> impl Fn(u32, &str) + Send + Sync + 'static {
+    pub(in crate::transport) fn stopper(&self) -> impl Fn(u32, &str) + Send + Sync + 'static {
         let inbox = self.inbox.clone();
         move |code, reason| inbox.put_notice(Notice::Close(code, reason.to_owned()))
     }
