@@ -18,7 +18,6 @@ mod sessions;
 mod small;
 mod streams;
 mod throughput;
-mod tls;
 mod transfer;
 
 /// How long each load runs before it is measured.

@@ -13,7 +13,6 @@ use wharf::transport::{
     client::{Ask, Http, Trust, connect},
 };
 
-use super::tls;
 use crate::{body, process::Server};
 
 /// How much is sent at once.
@@ -22,11 +21,23 @@ const PIECE: usize = 64 << 10;
 /// A session on a connection of its own.
 pub(super) async fn session(server: &Server) -> anyhow::Result<Session> {
     let ask = Ask::new(&format!("https://{}/", server.address()))?;
-    let hash = server.hash().try_into()?;
     let mut limits = Limits::default();
     limits.reads_wait_for_room = false; // it sends much by itself, and the server echoes
-    let trust = Trust::Hashes(vec![hash]);
-    Ok(connect(&ask, &trust, Http::Http2, &limits).await?.session)
+    Ok(connect(&ask, &trust(server)?, Http::Http2, &limits)
+        .await?
+        .session)
+}
+
+/// Trust in the one certificate.
+fn trust(server: &Server) -> anyhow::Result<Trust> {
+    Ok(Trust::Hashes(vec![server.hash().try_into()?]))
+}
+
+/// The TLS of a client without wharf, with that protocol (ALPN).
+pub(super) fn tls(server: &Server, protocol: &str) -> anyhow::Result<rustls::ClientConfig> {
+    let mut tls = trust(server)?.client_config()?;
+    tls.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    Ok(tls)
 }
 
 /// A connection for requests. It ends with its last handle.
@@ -34,7 +45,7 @@ pub(super) async fn requests(server: &Server) -> anyhow::Result<SendRequest<Byte
     let address = server.address();
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
-    let tls = TlsConnector::from(Arc::new(tls::config("h2")?));
+    let tls = TlsConnector::from(Arc::new(tls(server, "h2")?));
     let tls = tls.connect(ServerName::from(address.ip()), tcp).await?;
     let (requests, connection) = h2::client::Builder::new()
         .enable_push(false)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use quinn::{ClientConfig, Endpoint, crypto::rustls::QuicClientConfig};
 use wharf::transport::{self, Closer, CommandError, Dir, Event};
 
-use super::{Cost, Figure, PATIENCE, Target, http2, metered, patiently, tls};
+use super::{Cost, Figure, PATIENCE, Target, http2, metered, patiently};
 use crate::{process::Server, servers::Kind};
 
 const BYTES: usize = 256 << 20;
@@ -76,7 +76,7 @@ async fn echo(session: &mut transport::Session, bytes: usize) -> anyhow::Result<
 
 /// A connection of QUIC, without HTTP.
 async fn raw(server: &Server) -> anyhow::Result<web_transport_quinn::Session> {
-    let crypto = QuicClientConfig::try_from(tls::config("h3")?)?;
+    let crypto = QuicClientConfig::try_from(http2::tls(server, "h3")?)?;
     let config = ClientConfig::new(Arc::new(crypto));
     let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
     let connecting = endpoint.connect_with(config, server.address(), "localhost")?;

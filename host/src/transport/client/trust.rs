@@ -36,8 +36,13 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// TLS 1.3 with that trust, without a protocol (ALPN).
-    pub(super) fn client_config(&self) -> Result<ClientConfig, ConnectError> {
+    /// TLS 1.3 with that trust, without a protocol (ALPN), for connections of one's own. That the address is of loopback is
+    /// the caller's to see to.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read, or the machine trusts nobody.
+    pub fn client_config(&self) -> Result<ClientConfig, ConnectError> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
