@@ -29,26 +29,15 @@ macro_rules! over_both {
                 Box::pin(super::$behaviour(Http::Http3)).await;
             }
 
-            $crate::peer::where_http2_is! {
-                served {
-                    $(#[$attribute])*
-                    #[tokio::test(flavor = "multi_thread")]
-                    async fn http2() {
-                        Box::pin(super::$behaviour(Http::Http2)).await;
-                    }
-                }
-                not {}
+            $(#[$attribute])*
+            #[tokio::test(flavor = "multi_thread")]
+            async fn http2() {
+                Box::pin(super::$behaviour(Http::Http2)).await;
             }
         }
     };
 }
 pub(crate) use over_both;
-
-/// The switch: `$($served)*` comes of it where HTTP/2 is served, `$($not)*` where it is not.
-macro_rules! where_http2_is {
-    (served { $($served:tt)* } not { $($not:tt)* }) => { $($served)* };
-}
-pub(crate) use where_http2_is;
 
 /// The HTTP version that carries a session, and what lawfully differs with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +48,6 @@ pub(crate) enum Http {
 
 impl Http {
     pub(crate) const ALL: &[Self] = &[Self::Http3, Self::Http2];
-
-    /// Those that are served.
-    pub(crate) const SERVED: &[Self] = where_http2_is! {
-        served { &[Self::Http3, Self::Http2] }
-        not { &[Self::Http3] }
-    };
 
     /// What handlers, and the names of tests, call it.
     pub(crate) const fn name(self) -> &'static str {
@@ -85,11 +68,6 @@ impl Http {
     /// Whether datagrams always arrive.
     pub(crate) const fn datagrams_reliable(self) -> bool {
         matches!(self, Self::Http2)
-    }
-
-    /// Whether it knows how long a round trip takes: TCP does not tell.
-    pub(crate) const fn measures_round_trips(self) -> bool {
-        matches!(self, Self::Http3)
     }
 
     /// Whether a client that has closed does not see that the server had closed before: a session of wharf's own tells
