@@ -1,4 +1,4 @@
-//! The browsers, which do the list in a page: `page.js`.
+//! The browsers, which do the list in a page: `w3c.js`.
 
 use serde_json::Value;
 use tokio::{
@@ -46,7 +46,7 @@ pub(crate) async fn firefox() {
 
 /// The expression that does the list.
 fn call(server: &TestServer, items: &[Item]) -> String {
-    format!("({})({})", include_str!("page.js"), order(server, items))
+    format!("({})({})", include_str!("w3c.js"), order(server, items))
 }
 
 fn read(answers: &str) -> Answers {

@@ -1,5 +1,7 @@
-// A browser does the common list: run in a page as a function of the order, it resolves with the answers as JSON.
-async ({ url, hash, items }) => {
+// Who has the API of the W3C does the common list: run as a function of the order, it resolves with the answers as JSON.
+// In a page nothing else is needed; `own` says what another program has instead.
+async ({ url, hash, items }, own = {}) => {
+  const Session = own.WebTransport ?? WebTransport;
   const PATIENCE = 20_000;
   const serverCertificateHashes = [{ algorithm: 'sha-256', value: Uint8Array.from(atob(hash), (c) => c.charCodeAt(0)) }];
   const text = (bytes) => new TextDecoder().decode(bytes);
@@ -9,7 +11,7 @@ async ({ url, hash, items }) => {
 
   let sessions = [];
   async function begin(item, more) {
-    const session = new WebTransport(url + item.path, { serverCertificateHashes, ...more });
+    const session = new Session(url + item.path, { serverCertificateHashes, ...own.options, ...more });
     session.closed.catch(() => {}); // told by `ready`, or asked for
     await session.ready;
     sessions.push(session);
@@ -22,37 +24,37 @@ async ({ url, hash, items }) => {
   }
 
   async function echo(session, size) {
-    const { readable, writable } = await session.createBidirectionalStream();
+    const { readable, writable } = await session.createBidirectionalStream({ waitUntilAvailable: true });
     const writer = writable.getWriter();
     const sent = pattern(size);
     const [received] = await Promise.all([readAll(readable), writer.write(sent), writer.close()]);
     return same(sent, received);
   }
 
-  /** A session, and the ends of a stream of it that has carried a byte to and fro. */
-  async function begun(item) {
+  /** A session, and the ends of a stream of it that has sent a byte. */
+  async function asking(item) {
     const session = await begin(item);
     const { readable, writable } = await session.createBidirectionalStream();
     const [reader, writer] = [readable.getReader(), writable.getWriter()];
-    writer.closed.catch(() => {});
-    await writer.write(pattern(1));
-    await reader.read();
+    for (const end of [reader, writer]) end.closed.catch(() => {});
+    writer.write(pattern(1)).catch(() => {});
     return { session, reader, writer };
   }
 
-  /** The ends of a stream that has sent a byte. */
-  async function asking(item) {
-    const { readable, writable } = await (await begin(item)).createBidirectionalStream();
-    const [reader, writer] = [readable.getReader(), writable.getWriter()];
-    writer.write(pattern(1)).catch(() => {});
-    return { reader, writer };
+  /** The same, when the byte has come back. */
+  async function begun(item) {
+    const stream = await asking(item);
+    await stream.reader.read();
+    return stream;
   }
 
   /** The code of the failure that ends a promise. */
-  const codeOf = (promise) => promise.then(() => 'no failure', (error) => error.streamErrorCode ?? null);
+  const code = own.code ?? ((error) => error.streamErrorCode);
+  const codeOf = (promise) => promise.then(() => 'no failure', (error) => code(error) ?? null);
 
   /** The current draft's constructor, or the older one: each refuses the other's arguments. */
   function streamError(streamErrorCode) {
+    if (own.streamError) return own.streamError(streamErrorCode);
     try {
       return new WebTransportError('', { streamErrorCode });
     } catch { return new WebTransportError({ streamErrorCode }); }
@@ -122,9 +124,7 @@ async ({ url, hash, items }) => {
     },
 
     async read_close(item) {
-      const session = await begin(item);
-      const { writable } = await session.createBidirectionalStream();
-      writable.getWriter().write(pattern(1)).catch(() => {});
+      const { session } = await asking(item);
       const { closeCode, reason } = await session.closed;
       return [closeCode, reason];
     },
