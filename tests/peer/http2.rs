@@ -359,7 +359,7 @@ impl State {
             }
             Event::Draining => self.draining = true,
             Event::StreamClosed(_) => {}
-            Event::Closed(closed) => panic!("a session ends outside of its task: {closed:?}"),
+            other => panic!("an event that is not known here: {other:?}"),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::id::StreamId;
 /// The events of one stream come in the order of the wire, [`Opened`](Self::Opened) first for a peer's stream and
 /// [`StreamClosed`](Self::StreamClosed) last; [`Closed`](Self::Closed) is the session's last, exactly once.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// The peer opened a stream.
     Opened(StreamId),
@@ -42,6 +43,7 @@ pub enum Event {
 
 /// How a session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Closed {
     /// The application's code, or one of the host's.
     pub code: u32,
@@ -66,6 +68,7 @@ pub enum Closer {
 
 /// Why a command did nothing.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum CommandError {
     /// No such stream, or not any more.
     #[error("unknown stream")]
@@ -136,6 +139,7 @@ impl<T> Half<T> {
 
 /// A snapshot of a session. Credits are `None` where there is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Info {
     /// Open bidirectional streams.
     pub streams_bidi: u32,

@@ -273,5 +273,6 @@ fn error(error: CommandError) -> Error {
         CommandError::Closed => Error::Closed,
         CommandError::TooLarge => Error::TooLarge,
         CommandError::Unsupported => Error::Unsupported,
+        other => Error::Invalid(other.to_string()),
     }
 }

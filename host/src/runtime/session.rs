@@ -353,6 +353,7 @@ async fn dispatch(
                 .call_on_closed(store, this, &close_info(closed))
                 .await
         }
+        _ => Ok(()), // one that this world has no callback for
     }
 }
 

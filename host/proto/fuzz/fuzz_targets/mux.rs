@@ -231,6 +231,7 @@ impl End {
             Event::Datagram(datagram) => assert!(datagram.len() <= 64),
             Event::Draining => {}
             Event::Closed(closed) => self.closed = Some(closed.code),
+            other => panic!("an event that is not known here: {other:?}"),
         }
     }
 

@@ -235,6 +235,7 @@ fn remedy(error: CommandError) -> String {
         CommandError::Closed => "connect again",
         CommandError::TooLarge => "`info` tells max-datagram-size",
         CommandError::Unsupported => "the server does not take this",
+        _ => return error.to_string(),
     };
     format!("{error} ({remedy})")
 }

@@ -92,7 +92,8 @@ async fn echo(session: &mut Session, size: u64, patience: Duration) -> anyhow::R
             | Event::Writable(_)
             | Event::StreamClosed(_)
             | Event::Datagram(_)
-            | Event::Draining => {}
+            | Event::Draining
+            | _ => {}
         }
     }
 }

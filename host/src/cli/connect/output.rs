@@ -64,6 +64,7 @@ pub(super) fn event(event: &Event) -> String {
             let reason = escaped(closed.reason.as_bytes());
             format!("closed {} \"{reason}\" by {by} {clean}", closed.code)
         }
+        other => format!("{other:?}"),
     }
 }
 
@@ -133,9 +134,10 @@ fn escaped(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use wharf_proto::session::{By, Closed};
 
     use super::*;
-    use crate::transport::{Closed, StreamId};
+    use crate::transport::StreamId;
 
     #[test]
     fn text_is_told_as_it_is_and_the_rest_escaped_on_one_line() {
@@ -159,12 +161,13 @@ mod tests {
             data: Bytes::from_static(b"hello"),
             fin,
         };
-        let closed = Event::Closed(Closed {
+        let closed = Closed {
             code: 0,
             reason: "bye".to_owned(),
-            by: Closer::Peer,
+            by: By::Peer,
             clean: true,
-        });
+        };
+        let closed = Event::Closed(closed.told(false));
         for (told, line) in [
             (
                 Event::Opened(StreamId::try_from(3).unwrap()),

@@ -330,10 +330,9 @@ impl Session {
     }
 
     pub(in crate::transport) fn info(&self) -> Info {
-        Info {
-            rtt: self.place.common.rtt.get(),
-            ..self.mux.info()
-        }
+        let mut info = self.mux.info();
+        info.rtt = self.place.common.rtt.get();
+        info
     }
 
     pub(in crate::transport) fn export_keying_material(

@@ -240,24 +240,23 @@ impl Session {
         let counters = self.counters;
         let max_datagram = self.conn.max_datagram_size().unwrap_or(0);
         let max_datagram = max_datagram.saturating_sub(self.id.quarter().size());
-        Info {
-            streams_bidi: self.own_streams[0] + self.peer_streams[0],
-            streams_uni: self.own_streams[1] + self.peer_streams[1],
-            open_credit_bidi: self.core.open_credit(Dir::Bi),
-            open_credit_uni: self.core.open_credit(Dir::Uni),
-            send_credit: self.core.send_limit().map(|_| self.core.send_credit()),
-            receive_credit: self.core.receive_credit(),
-            send_buffered: self.buffered as u64,
-            bytes_sent: counters.bytes_sent,
-            bytes_received: counters.bytes_received,
-            datagrams_sent: counters.datagrams_sent,
-            datagrams_received: counters.datagrams_received,
-            datagrams_dropped_out: counters.datagrams_dropped,
-            datagrams_dropped_in: self.datagrams_dropped_in(),
-            rtt: Some(self.conn.rtt()),
-            max_datagram_size: u32::try_from(max_datagram).unwrap_or(u32::MAX),
-            datagrams_reliable: false,
-        }
+        let mut info = Info::default();
+        info.streams_bidi = self.own_streams[0] + self.peer_streams[0];
+        info.streams_uni = self.own_streams[1] + self.peer_streams[1];
+        info.open_credit_bidi = self.core.open_credit(Dir::Bi);
+        info.open_credit_uni = self.core.open_credit(Dir::Uni);
+        info.send_credit = self.core.send_limit().map(|_| self.core.send_credit());
+        info.receive_credit = self.core.receive_credit();
+        info.send_buffered = self.buffered as u64;
+        info.bytes_sent = counters.bytes_sent;
+        info.bytes_received = counters.bytes_received;
+        info.datagrams_sent = counters.datagrams_sent;
+        info.datagrams_received = counters.datagrams_received;
+        info.datagrams_dropped_out = counters.datagrams_dropped;
+        info.datagrams_dropped_in = self.datagrams_dropped_in();
+        info.rtt = Some(self.conn.rtt());
+        info.max_datagram_size = u32::try_from(max_datagram).unwrap_or(u32::MAX);
+        info
     }
 
     pub(in crate::transport) fn export_keying_material(

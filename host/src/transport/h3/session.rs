@@ -276,6 +276,7 @@ impl Session {
             | Event::Stopped(..)
             | Event::Writable(_)
             | Event::Draining => {}
+            _ => {} // of the capsule flavour only, should there be one
         }
         Some(event)
     }
