@@ -13,6 +13,7 @@ use filter::Filter;
 use settings::{PeerSettings, Version};
 
 // They have no I/O, and are the host crate's own: what is built on them there is of no interest here.
+#[rustfmt::skip] // it would look for the file's own tests here
 #[path = "../../../src/transport/h3/filter.rs"]
 mod filter;
 #[path = "../../../src/transport/h3/qpack.rs"]
@@ -53,7 +54,13 @@ fuzz_target!(|input: &[u8]| {
 });
 
 /// What a filter lets through of bytes in pieces of that size, what it has seen, and how it ends.
-type Outcome = (Vec<u8>, Option<PeerSettings>, Option<String>, bool, Result<(), Violation>);
+type Outcome = (
+    Vec<u8>,
+    Option<PeerSettings>,
+    Option<String>,
+    bool,
+    Result<(), Violation>,
+);
 
 fn run(mut filter: Filter, bytes: &[u8], size: usize) -> Outcome {
     let mut out = VecDeque::new();
@@ -65,6 +72,10 @@ fn run(mut filter: Filter, bytes: &[u8], size: usize) -> Outcome {
     assert!(out.iter().all(|piece| !piece.is_empty()));
     let result = result.and_then(|()| filter.finish());
     let through = out.iter().flatten().copied().collect();
-    let seen = (filter.take_settings(), filter.take_token(), filter.take_goaway());
+    let seen = (
+        filter.take_settings(),
+        filter.take_token(),
+        filter.take_goaway(),
+    );
     (through, seen.0, seen.1, seen.2, result)
 }
