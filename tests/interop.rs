@@ -31,7 +31,7 @@ async fn server(quirks: Quirks) -> TestServer {
     TestServer::with(|config| {
         config.transport.session_receive_credit = 1 << 20;
         config.transport.streams_per_kind = 64;
-        for route in &mut config.routes {
+        for route in &mut config.tenants[0].routes {
             route.origins = Origins::Any;
             route.quirks = quirks;
         }

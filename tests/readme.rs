@@ -67,8 +67,8 @@ async fn the_handler_echoes() {
         .unwrap()
         .unwrap();
     let server = TestServer::with(|config| {
-        config.routes.truncate(1);
-        config.routes[0].component = component;
+        config.tenants[0].routes.truncate(1);
+        config.tenants[0].routes[0].component = component;
     })
     .await;
     let session = server.connect("/").await;

@@ -427,7 +427,8 @@ async fn a_full_host_refuses_the_next_session_with_503(http: Http) {
 
 over_both!(a_path_without_a_route_is_404_and_the_connection_goes_on);
 async fn a_path_without_a_route_is_404_and_the_connection_goes_on(http: Http) {
-    let server = TestServer::with(|config| config.routes.retain(|route| route.path != "/")).await;
+    let server =
+        TestServer::with(|config| config.tenants[0].routes.retain(|route| route.path != "/")).await;
     let peer = Peer::connect(http, &server).await;
     assert_eq!(peer.ask("/nothing", &[]).await.0, 404);
     peer.session("/plain").await.expect_echo(b"there").await;

@@ -24,8 +24,9 @@ async fn a_component_written_by_hand_echoes_streams_and_datagrams() {
     let file = tempfile::NamedTempFile::with_suffix(".wasm").unwrap();
     std::fs::write(file.path(), component(&wat).unwrap()).unwrap();
     let server = TestServer::with(|config| {
-        config.routes.truncate(1);
-        file.path().clone_into(&mut config.routes[0].component);
+        config.tenants[0].routes.truncate(1);
+        file.path()
+            .clone_into(&mut config.tenants[0].routes[0].component);
     })
     .await;
     let session = server.connect("/").await;

@@ -11,10 +11,8 @@ pub struct Config {
     /// Where WebTransport is served, at least one address. Port 0 takes a free one, for each address its own. `[::]`
     /// takes IPv4 as well, unless an address of IPv4 with the same port is listed beside it.
     pub listen: Vec<SocketAddr>,
-    /// The certificate to serve with.
-    pub tls: Tls,
-    /// What is served, by path.
-    pub routes: Vec<Route>,
+    /// Whose handlers are served, by the authority of the request; at least one.
+    pub tenants: Vec<Tenant>,
     /// Live sessions on the host; the next is refused with 503. Default 10 000, lowered at start where the machine
     /// cannot hold as many.
     pub sessions: u32,
@@ -29,7 +27,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// A configuration with the defaults, for those addresses and routes.
+    /// A configuration with the defaults, for those addresses, and one tenant of those routes.
     #[must_use]
     pub fn new(listen: Vec<SocketAddr>, tls: Tls, routes: Vec<Route>) -> Self {
         let runtime::Options {
@@ -39,8 +37,7 @@ impl Config {
         } = runtime::Options::default();
         Self {
             listen,
-            tls,
-            routes,
+            tenants: vec![Tenant::new(DEFAULT_TENANT, tls, routes)],
             sessions,
             drain: Duration::from_secs(30),
             cache_dir,
@@ -48,6 +45,81 @@ impl Config {
             runtime,
         }
     }
+}
+
+/// The name of the one tenant of a configuration that names none.
+pub const DEFAULT_TENANT: &str = "default";
+
+/// Whose handlers serve the sessions of an authority: one party among those that share a host and do not trust each
+/// other.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Tenant {
+    /// The name in the log and in metrics; unique.
+    pub name: String,
+    /// The hosts, without port, whose requests are the tenant's: `app.example`, or `*.app.example` for all hosts one label
+    /// below. Empty takes those that are no other tenant's; one tenant at most may have it so.
+    pub authorities: Vec<String>,
+    /// The certificate for these authorities.
+    pub tls: Tls,
+    /// The share of the processor beside the others' when the machine is full. Default 100.
+    pub weight: u32,
+    /// What the tenant's sessions may use all together.
+    pub limits: TenantLimits,
+    /// What is served, by path.
+    pub routes: Vec<Route>,
+}
+
+impl Tenant {
+    /// A tenant for every authority, with the defaults.
+    #[must_use]
+    pub fn new(name: impl Into<String>, tls: Tls, routes: Vec<Route>) -> Self {
+        Self {
+            name: name.into(),
+            authorities: Vec::new(),
+            tls,
+            weight: 100,
+            limits: TenantLimits::default(),
+            routes,
+        }
+    }
+}
+
+/// What all sessions of a tenant may use together.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TenantLimits {
+    /// Live sessions; the next is refused with 429. Default unlimited, below the host's own.
+    pub sessions: u32,
+    /// Live sessions of one address of a peer, or of one /64 of IPv6; the next is refused with 429. Default unlimited,
+    /// below the host's own.
+    pub sessions_per_ip: u32,
+    /// Bytes of all instances, with what the host holds for them. Default unlimited.
+    pub memory: usize,
+    /// CPU time per second that handlers may spend, on all cores. Default unlimited, `None`.
+    pub cpu_per_second: Option<Duration>,
+}
+
+impl Default for TenantLimits {
+    fn default() -> Self {
+        Self {
+            sessions: u32::MAX,
+            sessions_per_ip: u32::MAX,
+            memory: usize::MAX,
+            cpu_per_second: None,
+        }
+    }
+}
+
+/// How many sessions one instance of a component serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Scope {
+    /// One: each session has a fresh instance of its own.
+    #[default]
+    Session,
+    /// All of the route's: one instance, so that its handlers see each other.
+    Shared,
 }
 
 /// Which certificate a server has.
@@ -79,6 +151,12 @@ pub struct Route {
     pub origins: Origins,
     /// Deviations of the clients' from the drafts that are borne with. Default none.
     pub quirks: transport::Quirks,
+    /// How many sessions one instance serves. Default one.
+    pub scope: Scope,
+    /// Environment variables that the component sees, secrets among them. Default none.
+    pub environment: Vec<(String, String)>,
+    /// What a handler may use; `None`, the default, is what the host allows.
+    pub runtime: Option<runtime::Limits>,
 }
 
 impl Route {
@@ -93,6 +171,9 @@ impl Route {
             component,
             origins: Origins::Listed(Vec::new()),
             quirks: transport::Quirks::default(),
+            scope: Scope::default(),
+            environment: Vec::new(),
+            runtime: None,
         }
     }
 }

@@ -6,9 +6,6 @@ use crate::{
     transport::{Quirks, Request},
 };
 
-/// The name of the one tenant there is, until a configuration names others.
-pub(crate) const TENANT: &str = "default";
-
 /// A route with its component loaded.
 #[derive(Debug)]
 pub(crate) struct Route {

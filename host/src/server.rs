@@ -5,6 +5,7 @@
 
 use std::{fmt, future::Future, net::SocketAddr, time::Duration};
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -44,7 +45,9 @@ impl Server {
     ///
     /// One that names the file, or the address, and what to do. Nothing is left half-started.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
-        let certificate = match &config.tls {
+        let tenant = config.tenants.into_iter().next();
+        let tenant = tenant.context("no tenant to serve")?;
+        let certificate = match &tenant.tls {
             Tls::Development => Certificate::development()?,
             Tls::Files { certificate, key } => Certificate::from_files(certificate, key)?,
         };
@@ -56,7 +59,7 @@ impl Server {
             sessions: config.sessions,
             cache_dir: config.cache_dir,
         };
-        let host = Host::load(config.routes, options).await?;
+        let host = Host::load(tenant.routes, options).await?;
         Ok(Self {
             listener: Listener::bind(&config.listen, tls, config.transport)?,
             host,

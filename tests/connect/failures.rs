@@ -13,7 +13,7 @@ use crate::{
 over_both!(a_refusal_is_told_with_its_status);
 async fn a_refusal_is_told_with_its_status(http: Http) {
     let server = TestServer::with(|config| {
-        config.routes.remove(0);
+        config.tenants[0].routes.remove(0);
     })
     .await;
     for (path, status) in [

@@ -80,7 +80,7 @@ async fn a_certificate_is_trusted_by_its_authority(http: Http) {
     let key = file("key.pem", key.serialize_pem());
     let authority = file("ca.pem", authority_certificate.pem());
     let server = TestServer::with(|config| {
-        config.tls = Tls::Files { certificate, key };
+        config.tenants[0].tls = Tls::Files { certificate, key };
     })
     .await;
     let port = server.address.port();

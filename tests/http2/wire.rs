@@ -93,7 +93,7 @@ async fn a_route_may_take_clients_that_number_their_streams_like_servers() {
 }
 
 fn quirks(config: &mut Config) -> &mut Quirks {
-    let plain = config
+    let plain = config.tenants[0]
         .routes
         .iter_mut()
         .find(|route| route.path == "/plain");

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, pin::pin};
 
 use crate::{
-    router::TENANT,
+    config::DEFAULT_TENANT,
     runtime::{Component, Exit, Label, Options, Runtime},
     transport::{Request, Session},
 };
@@ -43,7 +43,7 @@ impl Handler {
     ) -> anyhow::Result<()> {
         let label = Label {
             session: 1,
-            tenant: TENANT.into(),
+            tenant: DEFAULT_TENANT.into(),
             route: "client".into(),
             path: request.connect.path.clone(),
         };

@@ -11,8 +11,8 @@ use std::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    config,
-    router::{Route, Router, TENANT},
+    config::{self, DEFAULT_TENANT},
+    router::{Route, Router},
     runtime::{Exit, Label, Options, Runtime},
     transport::{Incoming, Response},
 };
@@ -50,6 +50,7 @@ impl Host {
             component: file,
             origins,
             quirks,
+            ..
         } in routes
         {
             let runtime = runtime.clone();
@@ -111,7 +112,7 @@ impl Host {
         let session = inner.next_session.fetch_add(1, Ordering::Relaxed);
         let label = Label {
             session,
-            tenant: TENANT.into(),
+            tenant: DEFAULT_TENANT.into(),
             route: route.name.clone(),
             path: request.connect.path.clone(),
         };
