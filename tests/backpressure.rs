@@ -65,7 +65,8 @@ over_both!(a_slow_reader_gets_every_byte_and_other_streams_go_on);
 async fn a_slow_reader_gets_every_byte_and_other_streams_go_on(http: Http) {
     // Room for other streams when this one has taken all that a stream may.
     let server = TestServer::with(|config| {
-        config.transport.session_receive_credit = 2 * config.transport.stream_receive_credit;
+        config.transport.session.session_receive_credit =
+            2 * config.transport.stream_receive_credit;
     })
     .await;
     let session = server.session(http, "/plain").await;
@@ -145,8 +146,8 @@ async fn a_send_larger_than_the_buffer_is_taken_when_the_buffer_is_empty(http: H
 over_both!(a_stream_that_is_given_up_gives_its_room_back);
 async fn a_stream_that_is_given_up_gives_its_room_back(http: Http) {
     let server = TestServer::with(|config| {
-        config.transport.stream_send_buffer = PIECE;
-        config.transport.session_send_buffer = PIECE;
+        config.transport.session.stream_send_buffer = PIECE;
+        config.transport.session.session_send_buffer = PIECE;
         config.transport.stream_receive_credit = 256 << 10;
     })
     .await;

@@ -13,7 +13,7 @@ async fn a_peer_sends_ten_windows_of_data_as_the_handler_consumes(http: Http) {
     const PIECE: usize = 20_000;
     const STREAMS: usize = 25;
     let server = TestServer::with(|config| {
-        config.transport.session_receive_credit = WINDOW;
+        config.transport.session.session_receive_credit = WINDOW;
         config.runtime.log_rate = 10_000;
     })
     .await;
@@ -37,7 +37,8 @@ async fn a_peer_sends_ten_windows_of_data_as_the_handler_consumes(http: Http) {
 over_both!(a_peer_opens_six_times_as_many_streams_as_may_be_open_at_once);
 async fn a_peer_opens_six_times_as_many_streams_as_may_be_open_at_once(http: Http) {
     const WINDOW: u32 = 4;
-    let server = TestServer::with(|config| config.transport.streams_per_kind = WINDOW).await;
+    let server =
+        TestServer::with(|config| config.transport.session.streams_per_kind = WINDOW).await;
     for dir in [Dir::Bi, Dir::Uni] {
         let path = path("report");
         let session = server.session(http, &path).await;
@@ -61,7 +62,7 @@ async fn a_peer_opens_six_times_as_many_streams_as_may_be_open_at_once(http: Htt
 
 over_both!(no_more_streams_are_open_than_the_limit_and_the_next_waits_for_one_to_end);
 async fn no_more_streams_are_open_than_the_limit_and_the_next_waits_for_one_to_end(http: Http) {
-    let server = TestServer::with(|config| config.transport.streams_per_kind = 2).await;
+    let server = TestServer::with(|config| config.transport.session.streams_per_kind = 2).await;
     let session = server.session(http, "/plain").await;
     let mut held = Vec::new();
     for _ in 0..2 {

@@ -117,7 +117,7 @@ async fn a_datagram_goes_to_its_own_session_and_one_of_a_session_that_is_gone_to
 
 over_both!(of_more_datagrams_than_the_queue_holds_the_newest_are_sent);
 async fn of_more_datagrams_than_the_queue_holds_the_newest_are_sent(http: Http) {
-    let server = TestServer::with(|config| config.transport.datagrams_out = 10).await;
+    let server = TestServer::with(|config| config.transport.session.datagrams_out = 10).await;
     let peer = Peer::connect(http, &server).await;
     // More than QUIC's own buffer of 1 MiB, in one callback: what does not fit waits in ours.
     let path = format!("{}?count=2000&bytes=1000", path("datagrams"));

@@ -111,7 +111,8 @@ async fn pour_in_vain(wharf: &Wharf, pouring: &Pouring, other: &mut PingPong) ->
 /// By how much a session with so many streams may make the program grow.
 fn session_max(streams: usize) -> usize {
     let limits = Limits::default();
-    let buffers = limits.session_receive_credit as usize + limits.session_send_buffer;
+    let buffers =
+        limits.session.session_receive_credit as usize + limits.session.session_send_buffer;
     let window = usize::try_from(limits.connection_send_window).unwrap();
     buffers + window + streams * PIECE + SLACK
 }

@@ -48,8 +48,8 @@ async fn refused(mut said: Capsules, path: &str, reason: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_of_the_configuration_are_those_advertised() {
     let server = TestServer::with(|config| {
-        config.transport.session_receive_credit = 12_345;
-        config.transport.streams_per_kind = 7;
+        config.transport.session.session_receive_credit = 12_345;
+        config.transport.session.streams_per_kind = 7;
     })
     .await;
     let settings = Raw::connect(&server).await.server_settings().await;
@@ -62,7 +62,7 @@ async fn limits_of_the_configuration_are_those_advertised() {
 async fn credit_for_data_comes_back_as_the_handler_consumes() {
     const WINDOW: u64 = 50_000;
     let server = TestServer::with(|config| {
-        config.transport.session_receive_credit = u32::try_from(WINDOW).unwrap();
+        config.transport.session.session_receive_credit = u32::try_from(WINDOW).unwrap();
     })
     .await;
     let raw = Raw::connect(&server).await;
@@ -88,7 +88,8 @@ async fn credit_for_data_comes_back_as_the_handler_consumes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_beyond_the_limit_ends_the_session() {
-    let server = TestServer::with(|config| config.transport.session_receive_credit = 100).await;
+    let server =
+        TestServer::with(|config| config.transport.session.session_receive_credit = 100).await;
     let raw = Raw::connect(&server).await;
     let path = path("report");
     let (id, _connect, said) = raw.session(&path).await.split();
@@ -100,7 +101,7 @@ async fn data_beyond_the_limit_ends_the_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn credit_for_streams_comes_back_as_streams_end() {
     const WINDOW: u64 = 4;
-    let server = TestServer::with(|config| config.transport.streams_per_kind = 4).await;
+    let server = TestServer::with(|config| config.transport.session.streams_per_kind = 4).await;
     for dir in [Dir::Bi, Dir::Uni] {
         let raw = Raw::connect(&server).await;
         let path = path("report");
@@ -132,7 +133,8 @@ async fn credit_for_streams_comes_back_as_streams_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_beyond_the_limit_end_the_session() {
     for most in [0, 2] {
-        let server = TestServer::with(|config| config.transport.streams_per_kind = most).await;
+        let server =
+            TestServer::with(|config| config.transport.session.streams_per_kind = most).await;
         for dir in [Dir::Bi, Dir::Uni] {
             let raw = Raw::connect(&server).await;
             let path = path("report");
@@ -305,7 +307,8 @@ async fn a_limit_of_zero_is_zero() {
 /// WebTransport over HTTP/3, "Negotiating the Use of Flow Control".
 #[tokio::test(flavor = "multi_thread")]
 async fn without_flow_control_limits_are_ignored() {
-    let server = TestServer::with(|config| config.transport.session_receive_credit = 100).await;
+    let server =
+        TestServer::with(|config| config.transport.session.session_receive_credit = 100).await;
     let raw = Raw::connect_to(server.address, BROWSER).await;
     let (status, session) = raw.ask("/plain", "webtransport").await;
     assert_eq!(status, 200);

@@ -29,8 +29,8 @@ type Answers = HashMap<String, Result<Value, String>>;
 /// A server whose limits the list exceeds, so that nobody passes without new credit.
 async fn server(quirks: Quirks) -> TestServer {
     TestServer::with(|config| {
-        config.transport.session_receive_credit = 1 << 20;
-        config.transport.streams_per_kind = 64;
+        config.transport.session.session_receive_credit = 1 << 20;
+        config.transport.session.streams_per_kind = 64;
         for route in &mut config.tenants[0].routes {
             route.origins = Origins::Any;
             route.quirks = quirks;

@@ -27,7 +27,7 @@ async fn ten_thousand_streams_one_after_the_other_leave_none_open(http: Http) {
 
 over_both!(a_thousand_streams_at_once_are_all_answered);
 async fn a_thousand_streams_at_once_are_all_answered(http: Http) {
-    let server = TestServer::with(|config| config.transport.streams_per_kind = 1000).await;
+    let server = TestServer::with(|config| config.transport.session.streams_per_kind = 1000).await;
     let session = server.session(http, "/plain").await;
     let mut streams = Vec::new();
     for n in 0..1_000_u32 {
@@ -120,7 +120,7 @@ over_both!(a_handler_that_is_slower_than_its_peer_gets_all_and_other_sessions_go
 async fn a_handler_that_is_slower_than_its_peer_gets_all_and_other_sessions_go_on(http: Http) {
     const TOTAL: usize = 512 << 10;
     let server = TestServer::with(|config| {
-        config.transport.session_receive_credit = 64 << 10;
+        config.transport.session.session_receive_credit = 64 << 10;
         config.transport.stream_receive_credit = 64 << 10;
         config.runtime.log_rate = u32::MAX;
     })
@@ -161,7 +161,7 @@ async fn a_slow_handler_holds_a_fast_peer_by_flow_control() {
     const CREDIT: u64 = 64 << 10;
     const TOTAL: usize = 512 << 10;
     let server = TestServer::with(|config| {
-        config.transport.session_receive_credit = u32::try_from(CREDIT).unwrap();
+        config.transport.session.session_receive_credit = u32::try_from(CREDIT).unwrap();
         config.transport.stream_receive_credit = u32::try_from(CREDIT).unwrap();
         config.runtime.log_rate = u32::MAX;
     })

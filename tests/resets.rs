@@ -79,7 +79,7 @@ async fn a_uni_stream_reset_before_its_header_came_is_told_to_the_only_session()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bidi_stream_reset_before_its_header_came_costs_the_peer_no_credit() {
-    let server = TestServer::with(|config| config.transport.streams_per_kind = 4).await;
+    let server = TestServer::with(|config| config.transport.session.streams_per_kind = 4).await;
     let raw = Raw::connect(&server).await;
     let path = path("echo");
     let (id, _connect, mut said) = raw.session(&path).await.split();
@@ -101,7 +101,7 @@ async fn a_bidi_stream_reset_before_its_header_came_costs_the_peer_no_credit() {
 async fn bytes_lost_with_a_reset_are_given_back() {
     const WINDOW: u32 = 10_000;
     let server = TestServer::with(|config| {
-        config.transport.session_receive_credit = WINDOW;
+        config.transport.session.session_receive_credit = WINDOW;
         config.transport.stream_receive_credit = WINDOW;
     })
     .await;

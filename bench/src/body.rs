@@ -12,7 +12,7 @@ pub(crate) const SEND_BUFFER: usize = 256 << 10;
 
 /// The window of a stream and of a connection: that of wharf with one session.
 pub(crate) fn window() -> u32 {
-    Limits::default().session_receive_credit + (64 << 10)
+    Limits::default().session.session_receive_credit + (64 << 10)
 }
 
 /// Writes all of it, and the end of the body after it where `fin` is set.

@@ -129,13 +129,13 @@ fn transport_config() -> anyhow::Result<quinn::TransportConfig> {
     /// Streams that wharf allows besides those of a session.
     const HTTP_STREAMS: u32 = 33;
     let limits = Limits::default();
-    let streams = VarInt::from_u32(limits.streams_per_kind + HTTP_STREAMS);
+    let streams = VarInt::from_u32(limits.session.streams_per_kind + HTTP_STREAMS);
     let mut config = quinn::TransportConfig::default();
     config
         .max_idle_timeout(Some(limits.idle_timeout.try_into()?))
         .keep_alive_interval(Some(limits.keep_alive))
         .stream_receive_window(limits.stream_receive_credit.into())
-        .receive_window((limits.session_receive_credit + (64 << 10)).into())
+        .receive_window((limits.session.session_receive_credit + (64 << 10)).into())
         .datagram_receive_buffer_size(Some(1 << 20))
         .datagram_send_buffer_size(1 << 20)
         .max_concurrent_bidi_streams(streams)

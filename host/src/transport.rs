@@ -27,34 +27,19 @@ pub use wharf_proto::{
     id::{Dir, StreamId},
 };
 
-/// What a peer, or a handler, may make a session hold.
+/// What a peer, or a handler, may make the host hold.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
+    /// In each session.
+    pub session: SessionLimits,
     /// Sessions on one connection. Default 64.
     pub sessions_per_connection: u32,
-    /// Streams of each kind that a peer may hold open in one session. Default 256.
-    pub streams_per_kind: u32,
-    /// Bytes that a peer may send ahead of the handler, over all streams of a session. Default 16 MiB: what is on its way
-    /// at 1 Gbit/s and 100 ms.
-    pub session_receive_credit: u32,
     /// Bytes that a peer may send ahead of the handler on one stream. Default 16 MiB, so that one stream suffices.
     pub stream_receive_credit: u32,
     /// Bytes that QUIC holds until the peer has acknowledged them, per connection. Default 16 MiB, as above. Over HTTP/2
     /// that is the kernel's to hold.
     pub connection_send_window: u64,
-    /// Bytes taken from the handler that the transport has not accepted yet, per stream. Default 256 KiB.
-    pub stream_send_buffer: usize,
-    /// Bytes taken from the handler that the transport has not accepted yet, per session. Default 4 MiB.
-    pub session_send_buffer: usize,
-    /// Whether bytes of a stream are given out only while its send buffer, and the session's, have room for as many: a
-    /// handler that echoes then never finds them full. One that sends much by itself, to a peer that echoes, must not have
-    /// it so, or each end waits for the other. Default true.
-    pub reads_wait_for_room: bool,
-    /// Datagrams that wait for the handler, per session; the oldest is dropped beyond. Default 256.
-    pub datagrams_in: usize,
-    /// Datagrams that wait for the transport, per session; the oldest is dropped beyond. Default 256.
-    pub datagrams_out: usize,
     /// What small DATA frames of HTTP/2 may cost in memory until their sessions have taken them, in bytes, per connection; a
     /// peer that goes beyond loses its connection. Default 16 MiB: some 60 000 frames at once.
     pub data_frame_budget: usize,
@@ -79,16 +64,10 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            session: SessionLimits::default(),
             sessions_per_connection: 64,
-            streams_per_kind: 256,
-            session_receive_credit: 16 << 20,
             stream_receive_credit: 16 << 20,
             connection_send_window: 16 << 20,
-            stream_send_buffer: 256 << 10,
-            session_send_buffer: 4 << 20,
-            reads_wait_for_room: true,
-            datagrams_in: 256,
-            datagrams_out: 256,
             data_frame_budget: 16 << 20,
             http2_connections: 10_000,
             early_streams: 16,
@@ -102,7 +81,44 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+/// What a peer, or a handler, may make one session hold.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionLimits {
+    /// Streams of each kind that a peer may hold open. Default 256.
+    pub streams_per_kind: u32,
+    /// Bytes that a peer may send ahead of the handler, over all streams. Default 16 MiB: what is on its way at 1 Gbit/s and
+    /// 100 ms.
+    pub session_receive_credit: u32,
+    /// Bytes taken from the handler that the transport has not accepted yet, per stream. Default 256 KiB.
+    pub stream_send_buffer: usize,
+    /// Bytes taken from the handler that the transport has not accepted yet, over all streams. Default 4 MiB.
+    pub session_send_buffer: usize,
+    /// Whether bytes of a stream are given out only while its send buffer, and the session's, have room for as many: a
+    /// handler that echoes then never finds them full. One that sends much by itself, to a peer that echoes, must not have
+    /// it so, or each end waits for the other. Default true.
+    pub reads_wait_for_room: bool,
+    /// Datagrams that wait for the handler; the oldest is dropped beyond. Default 256.
+    pub datagrams_in: usize,
+    /// Datagrams that wait for the transport; the oldest is dropped beyond. Default 256.
+    pub datagrams_out: usize,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            streams_per_kind: 256,
+            session_receive_credit: 16 << 20,
+            stream_send_buffer: 256 << 10,
+            session_send_buffer: 4 << 20,
+            reads_wait_for_room: true,
+            datagrams_in: 256,
+            datagrams_out: 256,
+        }
+    }
+}
+
+impl SessionLimits {
     pub(crate) const fn send_limits(&self) -> SendLimits {
         SendLimits {
             stream: self.stream_send_buffer,
@@ -222,7 +238,7 @@ mod tests {
         let in_flight = 1_000_000_000 / 8 / 10;
         let limits = Limits::default();
         assert!(u64::from(limits.stream_receive_credit) >= in_flight);
-        assert!(u64::from(limits.session_receive_credit) >= in_flight);
+        assert!(u64::from(limits.session.session_receive_credit) >= in_flight);
         assert!(limits.connection_send_window >= in_flight);
     }
 }

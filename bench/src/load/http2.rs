@@ -22,7 +22,7 @@ const PIECE: usize = 64 << 10;
 pub(super) async fn session(server: &Server) -> anyhow::Result<Session> {
     let ask = Ask::new(&format!("https://{}/", server.address()))?;
     let mut limits = Limits::default();
-    limits.reads_wait_for_room = false; // it sends much by itself, and the server echoes
+    limits.session.reads_wait_for_room = false; // it sends much by itself, and the server echoes
     Ok(connect(&ask, &trust(server)?, Http::Http2, &limits)
         .await?
         .session)

@@ -159,12 +159,12 @@ impl Args {
             (_, true) => Http::Http2,
             (false, false) => Http::Auto,
         };
-        let limits = Limits {
+        let mut limits = Limits {
             setup_timeout: self.timeout,
-            // What is typed, or checked, may be more than fits on the way there and back.
-            reads_wait_for_room: self.handler.is_some(),
             ..Limits::default()
         };
+        // What is typed, or checked, may be more than fits on the way there and back.
+        limits.session.reads_wait_for_room = self.handler.is_some();
         Ok((ask, trust, http, limits))
     }
 }

@@ -31,10 +31,10 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) async fn connect(server: SocketAddr, terms: Terms) -> Self {
         let mut limits = Limits::default();
-        limits.session_receive_credit = terms.data.min(CREDIT_MAX) as u32;
+        limits.session.session_receive_credit = terms.data.min(CREDIT_MAX) as u32;
         limits.stream_receive_credit = terms.window;
-        limits.streams_per_kind = terms.streams;
-        limits.reads_wait_for_room = false;
+        limits.session.streams_per_kind = terms.streams;
+        limits.session.reads_wait_for_room = false;
         let mut tls = tls_config();
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let tls = tokio_rustls::TlsConnector::from(Arc::new(tls));

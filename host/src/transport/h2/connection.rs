@@ -435,6 +435,9 @@ fn streams(limits: &Limits) -> u32 {
 
 /// What a peer may send ahead in so many sessions. Beyond a stream's credit it is bounded by this.
 pub(super) fn window(limits: &Limits, sessions: u32) -> u32 {
-    let one = limits.session_receive_credit.saturating_add(WINDOW_SLACK);
+    let one = limits
+        .session
+        .session_receive_credit
+        .saturating_add(WINDOW_SLACK);
     one.saturating_mul(sessions).min(WINDOW_MAX)
 }

@@ -63,7 +63,7 @@ impl Session {
             swapped_ids: quirks.swapped_stream_ids,
             local: settings::ours(limits),
             peer,
-            limits: limits.mux(),
+            limits: limits.session.mux(),
         });
         let mut phase = place.common.phase.subscribe();
         phase.mark_changed();

@@ -18,9 +18,9 @@ pub(super) fn ours(limits: &Limits) -> Grants {
     let stream = limits.stream_receive_credit.into();
     Grants {
         session: session::Limits {
-            data: limits.session_receive_credit.into(),
-            streams_bidi: limits.streams_per_kind.into(),
-            streams_uni: limits.streams_per_kind.into(),
+            data: limits.session.session_receive_credit.into(),
+            streams_bidi: limits.session.streams_per_kind.into(),
+            streams_uni: limits.session.streams_per_kind.into(),
         },
         uni: stream,
         bidi_local: stream,
@@ -34,12 +34,12 @@ pub(super) fn encode(limits: &Limits) -> Vec<(u16, u32)> {
     let stream = limits.stream_receive_credit;
     vec![
         (WT_ENABLED, 1),
-        (MAX_DATA, limits.session_receive_credit),
+        (MAX_DATA, limits.session.session_receive_credit),
         (STREAM_DATA_UNI, stream),
         (STREAM_DATA_BIDI_LOCAL, stream),
         (STREAM_DATA_BIDI_REMOTE, stream),
-        (STREAMS_UNI, limits.streams_per_kind),
-        (STREAMS_BIDI, limits.streams_per_kind),
+        (STREAMS_UNI, limits.session.streams_per_kind),
+        (STREAMS_BIDI, limits.session.streams_per_kind),
     ]
 }
 

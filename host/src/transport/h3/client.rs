@@ -190,9 +190,9 @@ impl Asking {
         let ours = Ours {
             sessions: 1,
             field_section: limits.field_section,
-            data: limits.session_receive_credit.into(),
-            streams_uni: limits.streams_per_kind.into(),
-            streams_bidi: limits.streams_per_kind.into(),
+            data: limits.session.session_receive_credit.into(),
+            streams_uni: limits.session.streams_per_kind.into(),
+            streams_bidi: limits.session.streams_per_kind.into(),
         };
         let tap = Tap::new(
             conn.clone(),

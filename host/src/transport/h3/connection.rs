@@ -59,13 +59,15 @@ pub(super) struct Allowance {
 
 impl Allowance {
     pub(super) fn new(limits: &Limits, sessions: u32) -> Self {
-        let bytes = u64::from(limits.session_receive_credit).saturating_mul(sessions.into());
+        let bytes =
+            u64::from(limits.session.session_receive_credit).saturating_mul(sessions.into());
         // Capsules, headers and what is HTTP must always find room: streams may wait for the credit that a capsule brings,
         // and the peer for those. Sessions never use more than was granted them; QUIC's own grant may lag behind by an
         // eighth, which is when quinn renews it.
         let bytes = bytes.saturating_add(64 << 10);
         let bytes = bytes.saturating_add(bytes.div_ceil(7));
         let streams = limits
+            .session
             .streams_per_kind
             .saturating_add(1)
             .saturating_mul(sessions);
@@ -160,9 +162,9 @@ async fn serve(
     let ours = Ours {
         sessions: limits.sessions_per_connection,
         field_section: limits.field_section,
-        data: limits.session_receive_credit.into(),
-        streams_uni: limits.streams_per_kind.into(),
-        streams_bidi: limits.streams_per_kind.into(),
+        data: limits.session.session_receive_credit.into(),
+        streams_uni: limits.session.streams_per_kind.into(),
+        streams_bidi: limits.session.streams_per_kind.into(),
     };
     let tap = Tap::new(conn.clone(), ours.encode(), uni_streams, bidi_streams);
     let sorter = Sorter {
@@ -407,7 +409,7 @@ mod tests {
             let window = Allowance::new(&limits, sessions)
                 .receive_window
                 .into_inner();
-            let granted = u64::from(limits.session_receive_credit) * u64::from(sessions);
+            let granted = u64::from(limits.session.session_receive_credit) * u64::from(sessions);
             assert!(window - window / 8 >= granted + (64 << 10), "{sessions}");
         }
     }

@@ -124,11 +124,11 @@ impl Session {
         let ready = Arc::new(Ready::default());
         let inbox_part = Part::new(INBOX, &ready);
         // One more than may be open, so that the first one beyond the limit is seen to be.
-        let waiting_max = 2 * limits.streams_per_kind as usize + 1;
+        let waiting_max = 2 * limits.session.streams_per_kind as usize + 1;
         let inbox = Arc::new(Inbox::new(
             inbox_part.token.clone(),
             waiting_max,
-            limits.datagrams_in,
+            limits.session.datagrams_in,
         ));
         table.begin(id, &inbox);
         let connect_part = Part::new(CONNECT, &ready);
@@ -415,9 +415,9 @@ pub(super) fn core(limits: &Limits, peer: Option<proto::Limits>) -> proto::Sessi
     proto::Session::new(proto::Config {
         flavour: proto::Flavour::Native,
         local: proto::Limits {
-            data: limits.session_receive_credit.into(),
-            streams_bidi: limits.streams_per_kind.into(),
-            streams_uni: limits.streams_per_kind.into(),
+            data: limits.session.session_receive_credit.into(),
+            streams_bidi: limits.session.streams_per_kind.into(),
+            streams_uni: limits.session.streams_per_kind.into(),
         },
         peer,
         datagram_bytes_max: usize::from(u16::MAX),

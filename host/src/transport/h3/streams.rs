@@ -30,7 +30,7 @@ impl Session {
             // The core has closed the session, and says so next.
             return arrival.refuse(HttpCode::WT_SESSION_GONE);
         }
-        if self.peer_streams[kind(dir)] >= self.limits.streams_per_kind {
+        if self.peer_streams[kind(dir)] >= self.limits.session.streams_per_kind {
             self.core.end(By::Peer, dir);
             return arrival.refuse(HttpCode::WT_BUFFERED_STREAM_REJECTED);
         }
@@ -121,7 +121,7 @@ impl Session {
         if let Some(end) = ended {
             return self.sending_ended(slot, end);
         }
-        let limits = self.limits.send_limits();
+        let limits = self.limits.session.send_limits();
         if send.is_flushed() && send.buffer.has_fin() {
             send.finish();
             stream.send = Half::Finished;
@@ -140,7 +140,7 @@ impl Session {
         let Half::Open(recv) = &mut stream.recv else {
             return;
         };
-        let limits = &self.limits;
+        let limits = &self.limits.session;
         let stream_room = match &stream.send {
             Half::Open(send) if limits.reads_wait_for_room && !send.buffer.has_fin() => {
                 limits.stream_send_buffer.saturating_sub(send.buffer.len())
@@ -269,9 +269,10 @@ impl Session {
     fn feed_starving(&mut self) {
         let free = self
             .limits
+            .session
             .session_send_buffer
             .saturating_sub(self.buffered);
-        if self.starving && free >= self.limits.session_send_buffer / 2 {
+        if self.starving && free >= self.limits.session.session_send_buffer / 2 {
             self.starving = false;
             self.arm_streams();
         }
