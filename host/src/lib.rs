@@ -71,6 +71,7 @@ mod close;
 pub mod config;
 pub mod guest;
 mod page;
+mod ready;
 mod router;
 pub mod runtime;
 pub mod server;

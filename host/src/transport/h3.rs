@@ -24,7 +24,6 @@ mod filter;
 mod inbox;
 mod listener;
 mod qpack;
-mod ready;
 mod request;
 mod resets;
 mod session;

@@ -12,7 +12,8 @@ use bytes::Bytes;
 
 use wharf_proto::id::Dir;
 
-use super::{ready::Token, session::kind, stream::Arrival};
+use super::{session::kind, stream::Arrival};
+use crate::ready::Token;
 
 /// A word from the connection to one of its sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +163,8 @@ pub(super) enum Refused {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::ready::Ready, *};
+    use super::*;
+    use crate::ready::Ready;
 
     fn inbox(datagrams_max: usize) -> Inbox {
         Inbox::new(Token::new(0, &Arc::new(Ready::default())), 1, datagrams_max)

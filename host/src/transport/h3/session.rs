@@ -24,12 +24,14 @@ use super::{
     client::Carrier,
     connect::{ConnectStream, Received},
     inbox::{Delivery, Inbox, Notice},
-    ready::{Ready, Token},
     resets::Resets,
     stream::Stream,
     table::Table,
 };
-use crate::transport::{Event, Limits};
+use crate::{
+    ready::{Ready, Token},
+    transport::{Event, Limits},
+};
 
 const CONNECT: usize = 0;
 const INBOX: usize = 1;

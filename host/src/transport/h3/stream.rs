@@ -20,7 +20,8 @@ use wharf_proto::{
     id::StreamId,
 };
 
-use super::{quic_code, ready::Token};
+use super::quic_code;
+use crate::ready::Token;
 
 /// The most that one read gives out.
 const READ_MAX: usize = 64 << 10;

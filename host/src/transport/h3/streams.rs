@@ -11,11 +11,10 @@ use wharf_proto::{
 };
 
 use super::{
-    ready::Token,
     session::{FIRST_STREAM, Session, kind},
     stream::{Arrival, Read, RecvHalf, SendEnd, SendHalf, Stream},
 };
-use crate::transport::Event;
+use crate::{ready::Token, transport::Event};
 
 /// Less room than this is not worth a read, unless it is all there is.
 const READ_ROOM_MIN: usize = 4 << 10;

@@ -280,13 +280,8 @@ fn deliver(inbox: &Inbox, stream: Arrival) {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::{
-            inbox::Delivery,
-            ready::{Ready, Token},
-        },
-        *,
-    };
+    use super::{super::inbox::Delivery, *};
+    use crate::ready::{Ready, Token};
 
     #[test]
     fn a_session_that_begins_on_a_lost_connection_is_told_so() {

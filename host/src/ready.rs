@@ -1,7 +1,7 @@
-//! Which parts of a session have something to do, so that a wake-up costs what is ready and not what exists.
+//! Which of many parts have something to do, so that a wake-up costs what is ready and not what exists.
 //!
-//! Every part (the CONNECT stream, the inbox, each stream) polls with the waker of its own [`Token`]. Waking it puts the
-//! token's number on a list, once, and wakes the session's task, which takes the list and looks at those parts only.
+//! Every part (a stream of a session, a session of an instance) polls with the waker of its own [`Token`]. Waking it puts
+//! the token's number on a list, once, and wakes the task, which takes the list and looks at those parts only.
 
 use std::{
     collections::VecDeque,
@@ -14,29 +14,29 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-/// The list of a session's tokens that were woken.
+/// The list of a task's tokens that were woken.
 #[derive(Debug, Default)]
-pub(super) struct Ready {
+pub(crate) struct Ready {
     task: AtomicWaker,
     woken: Mutex<Vec<usize>>,
 }
 
 impl Ready {
-    /// Has the session's task woken by the next token.
-    pub(super) fn register(&self, task: &Waker) {
+    /// Has the task woken by the next token.
+    pub(crate) fn register(&self, task: &Waker) {
         self.task.register(task);
     }
 
     /// Moves the numbers of the tokens woken so far to `turn`, in the order they woke.
-    pub(super) fn take(&self, turn: &mut VecDeque<usize>) {
+    pub(crate) fn take(&self, turn: &mut VecDeque<usize>) {
         let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
         turn.extend(woken.drain(..));
     }
 }
 
-/// The waker of one part of a session.
+/// The waker of one part.
 #[derive(Debug)]
-pub(super) struct Token {
+pub(crate) struct Token {
     number: usize,
     queued: AtomicBool,
     ready: Arc<Ready>,
@@ -44,7 +44,7 @@ pub(super) struct Token {
 
 impl Token {
     /// A token of that number. Numbers may be used again: a late wake-up of a former holder is one needless look.
-    pub(super) fn new(number: usize, ready: &Arc<Ready>) -> Arc<Self> {
+    pub(crate) fn new(number: usize, ready: &Arc<Ready>) -> Arc<Self> {
         Arc::new(Self {
             number,
             queued: AtomicBool::new(false),
@@ -53,7 +53,7 @@ impl Token {
     }
 
     /// Has the part looked at in the next turn.
-    pub(super) fn arm(&self) {
+    pub(crate) fn arm(&self) {
         if !self.queued.swap(true, Ordering::AcqRel) {
             self.ready
                 .woken
@@ -65,7 +65,7 @@ impl Token {
     }
 
     /// To be called before the part is looked at, so that what happens from here on counts again.
-    pub(super) fn disarm(&self) {
+    pub(crate) fn disarm(&self) {
         self.queued.store(false, Ordering::Release);
     }
 }
