@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::{runtime, transport};
+use crate::{
+    runtime::{self, Scope},
+    transport,
+};
 
 /// A server's configuration.
 #[derive(Clone, Debug)]
@@ -16,6 +19,8 @@ pub struct Config {
     /// Live sessions on the host; the next is refused with 503. Default 10 000, lowered at start where the machine
     /// cannot hold as many.
     pub sessions: u32,
+    /// How long a handler runs before it yields to others, the unit of fairness among them. Default 1 ms.
+    pub tick: Duration,
     /// How long sessions may take to end by themselves when the server stops. Default 30 s.
     pub drain: Duration,
     /// Where compiled components are kept; `None` compiles at each start.
@@ -33,12 +38,14 @@ impl Config {
         let runtime::Options {
             limits: runtime,
             sessions,
+            tick,
             cache_dir,
         } = runtime::Options::default();
         Self {
             listen,
             tenants: vec![Tenant::new(DEFAULT_TENANT, tls, routes)],
             sessions,
+            tick,
             drain: Duration::from_secs(30),
             cache_dir,
             transport: transport::Limits::default(),
@@ -109,17 +116,6 @@ impl Default for TenantLimits {
             cpu_per_second: None,
         }
     }
-}
-
-/// How many sessions one instance of a component serves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Scope {
-    /// One: each session has a fresh instance of its own.
-    #[default]
-    Session,
-    /// All of the route's: one instance, so that its handlers see each other.
-    Shared,
 }
 
 /// Which certificate a server has.

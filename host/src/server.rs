@@ -57,6 +57,7 @@ impl Server {
         let options = runtime::Options {
             limits: config.runtime,
             sessions: config.sessions,
+            tick: config.tick,
             cache_dir: config.cache_dir,
         };
         let host = Host::load(tenant.routes, options).await?;

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,8 +12,11 @@ use std::{
 use wasmtime::Engine;
 
 use super::{
-    Limits, Options, engine,
+    Options, Scope, Terms,
+    cpu::{Lane, Meter, Shares, Yield},
+    engine,
     load::{self, Loaded},
+    shared::Shared,
 };
 
 /// An engine and what all of its instances share. Cloning it is cheap and makes no second one.
@@ -25,23 +28,33 @@ pub struct Runtime {
 struct Inner {
     engine: Engine,
     sessions: u32,
-    options: Options,
+    cache_dir: Option<PathBuf>,
+    lane: Arc<Lane>,
+    shares: Arc<Shares>,
     instances: AtomicUsize,
 }
 
 impl Runtime {
-    /// Makes an engine with memory reserved for [`Options::sessions`], or fewer where the machine holds fewer.
+    /// Makes an engine with memory reserved for [`Options::sessions`], or fewer where the kernel's limit of memory maps
+    /// allows fewer.
+    ///
+    /// Outside of a tokio runtime of several workers, long calls of guests hold up the others.
     ///
     /// # Errors
     ///
-    /// When the address space cannot be reserved.
+    /// When the address space does not hold as many.
     pub fn new(options: Options) -> anyhow::Result<Self> {
-        let engine::Sized { engine, sessions } = engine::engine(options.sessions, &options.limits)?;
+        let workers = tokio::runtime::Handle::try_current();
+        let workers = workers.map_or(1, |handle| handle.metrics().num_workers());
+        let shares = Arc::new(Shares::new(workers));
+        let engine::Sized { engine, sessions } = engine::engine(&options, shares.clone())?;
         Ok(Self {
             inner: Arc::new(Inner {
                 engine,
                 sessions,
-                options,
+                cache_dir: options.cache_dir,
+                lane: Arc::new(Lane::new(workers)),
+                shares,
                 instances: AtomicUsize::new(0),
             }),
         })
@@ -52,22 +65,30 @@ impl Runtime {
     /// # Errors
     ///
     /// One line that names the file, what is wrong with it and the remedy.
-    pub fn load(&self, file: &Path) -> anyhow::Result<Component> {
+    pub fn load(&self, file: &Path, terms: Terms) -> anyhow::Result<Component> {
         let wasm = load::read(file)?;
-        let cache = self.inner.options.cache_dir.as_deref();
+        let cache = self.inner.cache_dir.as_deref();
         let loaded = load::link(
             &self.inner.engine,
             cache,
             &file.display().to_string(),
             &wasm,
         )?;
-        Ok(Component {
+        self.inner.shares.add(&terms.account);
+        let scope = terms.scope;
+        let mut component = Component {
             runtime: self.clone(),
             loaded: Arc::new(loaded),
-        })
+            terms: Arc::new(terms),
+            shared: None,
+        };
+        if scope == Scope::Shared {
+            component.shared = Some(Shared::new(component.clone()));
+        }
+        Ok(component)
     }
 
-    /// How many instances may live at once.
+    /// How many sessions may live at once, each in an instance of its own.
     #[must_use]
     pub fn sessions(&self) -> u32 {
         self.inner.sessions
@@ -77,10 +98,6 @@ impl Runtime {
     #[must_use]
     pub fn instances(&self) -> usize {
         self.inner.instances.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn limits(&self) -> &Limits {
-        &self.inner.options.limits
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -97,7 +114,7 @@ impl Runtime {
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime")
-            .field("options", &self.inner.options)
+            .field("sessions", &self.inner.sessions)
             .finish_non_exhaustive()
     }
 }
@@ -116,6 +133,9 @@ impl Drop for Counted {
 pub struct Component {
     pub(super) runtime: Runtime,
     pub(super) loaded: Arc<Loaded>,
+    pub(super) terms: Arc<Terms>,
+    /// The instance that all sessions share, where they do.
+    pub(super) shared: Option<Shared>,
 }
 
 impl Component {
@@ -123,6 +143,13 @@ impl Component {
     #[must_use]
     pub fn admits(&self) -> bool {
         self.loaded.admit.is_some()
+    }
+
+    pub(super) fn meter(&self, yielded: &Yield) -> Meter {
+        let Terms {
+            limits, account, ..
+        } = &*self.terms;
+        Meter::new(&self.runtime.inner.lane, account, limits, yielded)
     }
 }
 

@@ -1,36 +1,42 @@
 //! The engine's configuration, and the clock that lets guests be interrupted.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use super::Limits;
+use super::{
+    Options,
+    cpu::{Shares, Watch},
+};
 
-/// How often the epoch advances: what a guest may run before it yields to others on its thread.
-const TICK: Duration = Duration::from_millis(1);
 /// Memory maps that an instance takes from the kernel's limit for the process, without copy-on-write images.
-const MAPS_PER_SESSION: u32 = 4;
+const MAPS_PER_INSTANCE: u32 = 4;
 /// Memory maps left for everything else.
 const MAPS_RESERVED: u32 = 4096;
 /// Components may have several core instances: a Rust guest 3, CPython 38. They are only counted, so this costs nothing.
-const CORE_INSTANCES_PER_SESSION: u32 = 64;
+const CORE_INSTANCES: u32 = 64;
 /// Tables of a component: as many as the widest toolchain uses.
-const TABLES_PER_SESSION: u32 = 2;
+const TABLES: u32 = 2;
 /// Address space per memory, which spares the guest's bounds checks: a smaller one costs a quarter of its speed.
 const RESERVATION: u64 = (4 << 30) + (32 << 20);
-/// Address space that user programs have.
-const ADDRESS_SPACE: u64 = 1 << 47;
+/// Address space that user programs have, less a tenth for everything else.
+const ADDRESS_SPACE: u64 = (1 << 47) / 10 * 9;
 
-/// An engine and how many instances it holds at once.
+/// Instances besides those of sessions: those that many sessions share, and those that one is replaced by.
+const SPARE: u32 = 64;
+
+/// An engine, and how many sessions it holds at once.
 pub(super) struct Sized {
     pub(super) engine: Engine,
     pub(super) sessions: u32,
 }
 
-/// Makes the engine, for as many sessions as were wished and the machine can hold, and starts its clock.
-pub(super) fn engine(wished: u32, limits: &Limits) -> anyhow::Result<Sized> {
-    let sessions = capacity(wished, max_map_count());
+/// Makes the engine, for as many sessions as were wished and the kernel's limit of memory maps allows, and starts its
+/// clock.
+pub(super) fn engine(options: &Options, shares: Arc<Shares>) -> anyhow::Result<Sized> {
+    let wished = options.sessions;
+    let sessions = wished.min(mappable(max_map_count()).saturating_sub(SPARE));
     if sessions < wished {
         tracing::warn!(
             wished,
@@ -38,6 +44,8 @@ pub(super) fn engine(wished: u32, limits: &Limits) -> anyhow::Result<Sized> {
             "the machine holds fewer sessions than configured; raise the sysctl vm.max_map_count (1048576) for more"
         );
     }
+    let instances = sessions.saturating_add(SPARE);
+    let pool = pool(instances, options.limits.memory)?;
     let mut config = Config::new();
     config
         .concurrency_support(false)
@@ -50,47 +58,61 @@ pub(super) fn engine(wished: u32, limits: &Limits) -> anyhow::Result<Sized> {
         .wasm_multi_memory(false)
         .wasm_relaxed_simd(false)
         .wasm_backtrace_max_frames(NonZeroUsize::new(16))
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(sessions, limits)));
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     let engine = Engine::new(&config)
         .map_err(anyhow::Error::from)
         .with_context(|| {
-            format!("cannot reserve memory for {sessions} sessions (lower `sessions`)")
+            format!("cannot reserve memory for {instances} instances (lower `sessions`, or raise the limit of address space, `ulimit -v`)")
         })?;
-    start_clock(&engine)?;
+    start_clock(&engine, options.tick, Watch::new(shares))?;
     Ok(Sized { engine, sessions })
 }
 
-fn pool(sessions: u32, limits: &Limits) -> PoolingAllocationConfig {
+/// The pool that so many instances live in.
+///
+/// # Errors
+///
+/// When the address space cannot hold them, or they cannot be counted.
+fn pool(instances: u32, memory: usize) -> anyhow::Result<PoolingAllocationConfig> {
+    // One memory for each, and a few for components that have two.
+    let memories = u64::from(instances) + u64::from(instances.div_ceil(8));
+    let bytes = memories.saturating_mul(RESERVATION);
+    ensure!(
+        bytes <= ADDRESS_SPACE,
+        "{instances} instances need {} TiB of address space, and a program has {}: lower `sessions` to at most {}",
+        bytes >> 40,
+        ADDRESS_SPACE >> 40,
+        ADDRESS_SPACE / RESERVATION * 8 / 9,
+    );
+    ensure!(
+        memory as u64 <= RESERVATION - (32 << 20),
+        "an instance has at most 4 GiB of memory: lower `memory`"
+    );
+    let each = |count: u32| {
+        let all = instances.checked_mul(count);
+        all.with_context(|| format!("{instances} instances cannot be counted: lower `sessions`"))
+    };
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(sessions)
-        .total_core_instances(sessions.saturating_mul(CORE_INSTANCES_PER_SESSION))
-        .total_memories(memories(sessions))
-        .total_tables(sessions.saturating_mul(TABLES_PER_SESSION))
-        .total_stacks(sessions)
-        .max_memory_size(limits.memory)
+    pool.total_component_instances(instances)
+        .total_core_instances(each(CORE_INSTANCES)?)
+        .total_memories(u32::try_from(memories)?)
+        .total_tables(each(TABLES)?)
+        .total_stacks(instances)
+        .max_memory_size(memory)
         .max_memories_per_component(2)
         .max_tables_per_component(16)
         .max_unused_warm_slots(256)
         .linear_memory_keep_resident(256 << 10)
         .table_keep_resident(64 << 10)
         .pagemap_scan(Enabled::Auto);
-    pool
+    Ok(pool)
 }
 
-/// One for each session, and a few for components that have two.
-fn memories(sessions: u32) -> u32 {
-    sessions.saturating_add(sessions.div_ceil(8))
-}
-
-/// How many of the sessions wished for fit under the kernel's limit of memory maps, and into the address space.
-fn capacity(wished: u32, maps: Option<u32>) -> u32 {
-    let by_maps = maps.map_or(u32::MAX, |maps| {
-        maps.saturating_sub(MAPS_RESERVED) / MAPS_PER_SESSION
-    });
-    let reservations = ADDRESS_SPACE / RESERVATION;
-    // Of nine memories eight are counted, and a tenth of the address space is left for the rest.
-    let by_space = u32::try_from(reservations / 10 * 8).unwrap_or(u32::MAX);
-    wished.min(by_maps).min(by_space)
+/// How many instances fit under the kernel's limit of memory maps; the process would be aborted beyond.
+fn mappable(maps: Option<u32>) -> u32 {
+    maps.map_or(u32::MAX, |maps| {
+        maps.saturating_sub(MAPS_RESERVED) / MAPS_PER_INSTANCE
+    })
 }
 
 /// The kernel's limit of memory maps for a process, where there is one.
@@ -102,8 +124,8 @@ fn max_map_count() -> Option<u32> {
         .ok()
 }
 
-/// Advances the epoch until the engine is gone.
-fn start_clock(engine: &Engine) -> anyhow::Result<()> {
+/// Advances the epoch until the engine is gone, and has the tenants' shares looked at.
+fn start_clock(engine: &Engine, tick: Duration, mut shares: Watch) -> anyhow::Result<()> {
     let engine = engine.weak();
     std::thread::Builder::new()
         .name("wharf-epoch".to_owned())
@@ -111,7 +133,8 @@ fn start_clock(engine: &Engine) -> anyhow::Result<()> {
             while let Some(engine) = engine.upgrade() {
                 engine.increment_epoch();
                 drop(engine);
-                std::thread::sleep(TICK);
+                shares.tick();
+                std::thread::sleep(tick);
             }
         })
         .context("cannot start the epoch thread")?;
@@ -123,18 +146,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sessions_are_capped_below_the_kernels_limit_of_memory_maps() {
-        assert_eq!(capacity(10_000, Some(65_530)), 10_000);
-        assert_eq!(capacity(100_000, Some(65_530)), 15_358);
-        assert_eq!(capacity(10, Some(100)), 0);
+    fn instances_are_capped_below_the_kernels_limit_of_memory_maps() {
+        assert_eq!(mappable(Some(65_530)), 15_358);
+        assert_eq!(mappable(Some(100)), 0);
+        assert_eq!(mappable(None), u32::MAX);
     }
 
     #[test]
-    fn sessions_are_capped_below_the_address_space() {
-        let sessions = capacity(u32::MAX, None);
-        assert!(
-            u64::from(memories(sessions)) * RESERVATION < ADDRESS_SPACE,
-            "{sessions}"
-        );
+    fn more_instances_than_the_address_space_holds_are_an_error_that_says_how_many_it_does() {
+        let error = pool(40_000, 64 << 20).err().unwrap().to_string();
+        assert!(error.contains("lower `sessions` to at most"), "{error}");
+        let most: u32 = error.split_whitespace().last().unwrap().parse().unwrap();
+        assert!(pool(most, 64 << 20).is_ok(), "{most}");
+        assert!(pool(most + 10, 64 << 20).is_err(), "{most}");
+        assert!(pool(u32::MAX, 64 << 20).is_err());
+        assert!(pool(1, usize::MAX).is_err());
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use wasmtime::component::{HasData, Resource, ResourceTable};
+use wasmtime::{
+    ResourceLimiter,
+    component::{HasData, Resource, ResourceTable},
+};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wharf_proto::id::{Dir, StreamId};
 
@@ -13,12 +16,12 @@ use super::{
         transport::{Host, HostSession, SessionInfo},
         types::{self, Error, HttpVersion, StreamKind},
     },
-    limits::Budget,
-    timers::Timers,
+    members::Members,
+    memory::Memory,
 };
 use crate::transport::{self, Closer, CommandError, Session};
 
-/// The guest's handle of its session. There is one session in a store, so it says nothing.
+/// The guest's handle of a session: its number among the [`Members`] of the instance.
 #[derive(Debug)]
 #[expect(
     unreachable_pub,
@@ -30,11 +33,10 @@ pub struct Handle;
 pub(super) struct State {
     pub(super) wasi: WasiCtx,
     pub(super) table: ResourceTable,
-    pub(super) budget: Budget,
-    /// `None` before the session begins, and after it ended.
-    pub(super) session: Option<Session>,
-    pub(super) number: u64,
-    pub(super) timers: Timers,
+    pub(super) memory: Memory,
+    pub(super) members: Members,
+    /// Bytes that the host holds for all of them.
+    pub(super) held: usize,
     pub(super) timers_max: usize,
 }
 
@@ -54,18 +56,69 @@ impl WasiView for State {
     }
 }
 
+impl ResourceLimiter for State {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.memory.grow_memory(current, desired, maximum))
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory.grow_failed();
+        Ok(())
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.memory.grow_table(current, desired, maximum))
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.memory.grow_failed();
+        Ok(())
+    }
+}
+
 impl State {
-    fn open_session(&mut self) -> Result<&mut Session, Error> {
-        self.session.as_mut().ok_or(Error::Closed)
+    /// Counts anew what the host holds for a session.
+    pub(super) fn weigh(&mut self, number: u32) {
+        let Some(member) = self.members.get_mut(number) else {
+            return;
+        };
+        let held = member.session.info().send_buffered as usize;
+        let before = std::mem::replace(&mut member.held, held);
+        if held != before {
+            self.held = self.held - before + held;
+            self.memory.hold(self.held);
+        }
+    }
+
+    /// A session is gone for which the host held so much.
+    pub(super) fn release(&mut self, held: usize) {
+        self.held -= held;
+        self.memory.hold(self.held);
+    }
+
+    fn session(&mut self, handle: &Resource<Handle>) -> Result<&mut Session, Error> {
+        let member = self.members.get_mut(handle.rep()).ok_or(Error::Closed)?;
+        Ok(&mut member.session)
     }
 
     /// Calls the session about one of its streams.
     fn on_stream<T>(
         &mut self,
+        handle: &Resource<Handle>,
         id: u64,
         call: impl FnOnce(&mut Session, StreamId) -> Result<T, CommandError>,
     ) -> Result<T, Error> {
-        let session = self.open_session()?;
+        let session = self.session(handle)?;
         let id = StreamId::try_from(id).map_err(|_| Error::UnknownStream)?;
         call(session, id).map_err(error)
     }
@@ -76,13 +129,16 @@ impl types::Host for State {}
 impl Host for State {}
 
 impl HostSession for State {
-    fn id(&mut self, _: Resource<Handle>) -> wasmtime::Result<u64> {
-        Ok(self.number)
+    fn id(&mut self, handle: Resource<Handle>) -> wasmtime::Result<u64> {
+        let member = self.members.get_mut(handle.rep());
+        Ok(member.map_or(0, |member| member.label.session))
     }
 
-    fn info(&mut self, _: Resource<Handle>) -> wasmtime::Result<SessionInfo> {
-        let info = self.session.as_ref().map(Session::info).unwrap_or_default();
-        let http = self.session.as_ref().map(Session::http);
+    fn info(&mut self, handle: Resource<Handle>) -> wasmtime::Result<SessionInfo> {
+        let session = self.session(&handle).ok();
+        let info = session.as_ref().map(|session| session.info());
+        let info = info.unwrap_or_default();
+        let http = session.as_ref().map(|session| session.http());
         Ok(SessionInfo {
             http: http.map_or(HttpVersion::Http3, Into::into),
             datagrams_reliable: info.datagrams_reliable,
@@ -106,7 +162,7 @@ impl HostSession for State {
 
     fn open_stream(
         &mut self,
-        _: Resource<Handle>,
+        handle: Resource<Handle>,
         kind: StreamKind,
     ) -> wasmtime::Result<Result<u64, Error>> {
         let dir = match kind {
@@ -114,83 +170,92 @@ impl HostSession for State {
             StreamKind::Uni => Dir::Uni,
         };
         let opened = self
-            .open_session()
+            .session(&handle)
             .and_then(|session| session.open(dir).map_err(error));
         Ok(opened.map(u64::from))
     }
 
     fn send(
         &mut self,
-        _: Resource<Handle>,
+        handle: Resource<Handle>,
         id: u64,
         data: Vec<u8>,
         fin: bool,
     ) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.on_stream(id, |session, id| session.send(id, Bytes::from(data), fin)))
+        Ok(self.on_stream(&handle, id, |session, id| {
+            session.send(id, Bytes::from(data), fin)
+        }))
     }
 
     fn send_capacity(
         &mut self,
-        _: Resource<Handle>,
+        handle: Resource<Handle>,
         id: u64,
     ) -> wasmtime::Result<Result<u64, Error>> {
-        Ok(self.on_stream(id, Session::send_capacity))
+        Ok(self.on_stream(&handle, id, Session::send_capacity))
     }
 
     fn close_stream(
         &mut self,
-        _: Resource<Handle>,
+        handle: Resource<Handle>,
         id: u64,
     ) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.on_stream(id, Session::finish))
+        Ok(self.on_stream(&handle, id, Session::finish))
     }
 
     fn reset_stream(
         &mut self,
-        _: Resource<Handle>,
+        handle: Resource<Handle>,
         id: u64,
         code: u32,
     ) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.on_stream(id, |session, id| session.reset(id, code)))
+        Ok(self.on_stream(&handle, id, |session, id| session.reset(id, code)))
     }
 
     fn stop_sending(
         &mut self,
-        _: Resource<Handle>,
+        handle: Resource<Handle>,
         id: u64,
         code: u32,
     ) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.on_stream(id, |session, id| session.stop(id, code)))
+        Ok(self.on_stream(&handle, id, |session, id| session.stop(id, code)))
     }
 
     fn set_priority(
         &mut self,
-        _: Resource<Handle>,
+        handle: Resource<Handle>,
         id: u64,
         priority: i32,
     ) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.on_stream(id, |session, id| session.set_priority(id, priority)))
+        Ok(self.on_stream(&handle, id, |session, id| {
+            session.set_priority(id, priority)
+        }))
     }
 
     fn send_datagram(
         &mut self,
-        _: Resource<Handle>,
+        handle: Resource<Handle>,
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Error>> {
         Ok(self
-            .open_session()
+            .session(&handle)
             .and_then(|session| session.send_datagram(&data).map_err(error)))
     }
 
-    fn drain(&mut self, _: Resource<Handle>) -> wasmtime::Result<()> {
-        if let Some(session) = &mut self.session {
+    fn drain(&mut self, handle: Resource<Handle>) -> wasmtime::Result<()> {
+        if let Ok(session) = self.session(&handle) {
             session.drain();
         }
         Ok(())
     }
 
-    fn close(&mut self, _: Resource<Handle>, code: u32, reason: String) -> wasmtime::Result<()> {
-        if let Some(session) = &mut self.session {
+    fn close(
+        &mut self,
+        handle: Resource<Handle>,
+        code: u32,
+        reason: String,
+    ) -> wasmtime::Result<()> {
+        if let Ok(session) = self.session(&handle) {
             session.close(code, &reason, Closer::Local);
         }
         Ok(())
@@ -198,12 +263,14 @@ impl HostSession for State {
 
     fn set_timer(
         &mut self,
-        _: Resource<Handle>,
+        handle: Resource<Handle>,
         after_ms: u64,
     ) -> wasmtime::Result<Result<u64, Error>> {
-        if self.session.as_ref().is_none_or(Session::is_closed) {
+        let timers_max = self.timers_max;
+        let member = self.members.get_mut(handle.rep());
+        let Some(member) = member.filter(|member| !member.session.is_closed()) else {
             return Ok(Err(Error::Closed));
-        }
+        };
         let Some(due) = Instant::now().checked_add(Duration::from_millis(after_ms)) else {
             return Ok(Err(Error::Invalid(
                 "after-ms is beyond the end of the host's clock".to_owned(),
@@ -211,21 +278,22 @@ impl HostSession for State {
         };
         let full = || {
             Error::Invalid(format!(
-                "the session has {} timers already, which is the limit",
-                self.timers_max
+                "the session has {timers_max} timers already, which is the limit"
             ))
         };
-        Ok(self.timers.set(due, self.timers_max).ok_or_else(full))
+        Ok(member.timers.set(due, timers_max).ok_or_else(full))
     }
 
-    fn cancel_timer(&mut self, _: Resource<Handle>, timer: u64) -> wasmtime::Result<()> {
-        self.timers.cancel(timer);
+    fn cancel_timer(&mut self, handle: Resource<Handle>, timer: u64) -> wasmtime::Result<()> {
+        if let Some(member) = self.members.get_mut(handle.rep()) {
+            member.timers.cancel(timer);
+        }
         Ok(())
     }
 
     fn export_keying_material(
         &mut self,
-        _: Resource<Handle>,
+        handle: Resource<Handle>,
         label: String,
         context: Vec<u8>,
         len: u32,
@@ -238,7 +306,7 @@ impl HostSession for State {
             ))));
         }
         let mut out = vec![0; len as usize];
-        let exported = self.open_session().and_then(|session| {
+        let exported = self.session(&handle).and_then(|session| {
             session
                 .export_keying_material(label.as_bytes(), &context, &mut out)
                 .map_err(error)
@@ -246,9 +314,8 @@ impl HostSession for State {
         Ok(exported.map(|()| out))
     }
 
-    fn drop(&mut self, handle: Resource<Handle>) -> wasmtime::Result<()> {
-        self.table.delete(handle)?;
-        Ok(())
+    fn drop(&mut self, _: Resource<Handle>) -> wasmtime::Result<()> {
+        Ok(()) // the session is the host's
     }
 }
 

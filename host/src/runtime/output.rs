@@ -15,7 +15,7 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 
-use super::{Limits, session::Label};
+use super::{Label, Limits};
 
 /// What one write may hold.
 const WRITE_MAX: usize = 64 << 10;
@@ -40,6 +40,14 @@ impl Output {
                 written: 0,
                 dropped: 0,
             })),
+        }
+    }
+
+    /// Has the lines that end from now on told as that label's.
+    pub(super) fn speak_for(&self, label: &Arc<Label>) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&lines.label, label) {
+            lines.label = label.clone();
         }
     }
 

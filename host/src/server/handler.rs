@@ -4,7 +4,7 @@ use std::{path::PathBuf, pin::pin};
 
 use crate::{
     config::DEFAULT_TENANT,
-    runtime::{Component, Exit, Label, Options, Runtime},
+    runtime::{Account, AccountLimits, Component, Exit, Label, Options, Runtime, Terms},
     transport::{Request, Session},
 };
 
@@ -21,8 +21,13 @@ impl Handler {
     ///
     /// One line that names the file, what is wrong with it and the remedy.
     pub async fn load(file: PathBuf, options: Options) -> anyhow::Result<Self> {
+        let terms = Terms::new(
+            options.limits.clone(),
+            Account::new(AccountLimits::default()),
+        );
         let runtime = Runtime::new(options)?;
-        let component = tokio::task::spawn_blocking(move || runtime.load(&file)).await??;
+        let load = move || runtime.load(&file, terms);
+        let component = tokio::task::spawn_blocking(load).await??;
         Ok(Self { component })
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use crate::{
     config::{self, DEFAULT_TENANT},
     router::{Route, Router},
-    runtime::{Exit, Label, Options, Runtime},
+    runtime::{Account, AccountLimits, Exit, Label, Options, Runtime, Terms, Unseated},
     transport::{Incoming, Response},
 };
 
@@ -42,6 +42,8 @@ impl Host {
     ///
     /// One line that names the file, what is wrong with it and the remedy.
     pub async fn load(routes: Vec<config::Route>, options: Options) -> anyhow::Result<Self> {
+        let limits = options.limits.clone();
+        let account = Account::new(AccountLimits::default());
         let runtime = Runtime::new(options)?;
         let mut loaded = Vec::new();
         for config::Route {
@@ -50,12 +52,18 @@ impl Host {
             component: file,
             origins,
             quirks,
-            ..
+            scope,
+            environment,
+            runtime: own_limits,
         } in routes
         {
+            let limits = own_limits.unwrap_or_else(|| limits.clone());
+            let mut terms = Terms::new(limits, account.clone());
+            (terms.scope, terms.environment) = (scope, environment);
             let runtime = runtime.clone();
             // Compiling takes a while; what else the program does goes on.
-            let component = tokio::task::spawn_blocking(move || runtime.load(&file)).await??;
+            let component =
+                tokio::task::spawn_blocking(move || runtime.load(&file, terms)).await??;
             loaded.push(Route {
                 name: name.into(),
                 path,
@@ -116,12 +124,17 @@ impl Host {
             route: route.name.clone(),
             path: request.connect.path.clone(),
         };
-        let Ok(mut guest) = route.component.instantiate(label).await else {
-            return incoming.refuse(&Response::new(500)).await;
+        let mut seat = match route.component.seat(label).await {
+            Ok(seat) => seat,
+            Err(Unseated::Failed(_)) => return incoming.refuse(&Response::new(500)).await,
+            Err(Unseated::Resting(remaining)) => {
+                tracing::debug!(peer = %request.peer, ?remaining, "session refused: its instance trapped repeatedly");
+                return incoming.refuse(&Response::new(503)).await;
+            }
         };
         let mut response = Response::new(200);
         if route.component.admits() {
-            response = match guest.admit(&request).await {
+            response = match seat.admit(&request).await {
                 Ok(Ok(acceptance)) => acceptance,
                 Ok(Err(rejection)) => return incoming.refuse(&rejection).await,
                 Err(_) => return incoming.refuse(&Response::new(500)).await,
@@ -136,7 +149,7 @@ impl Host {
         );
         incoming.bear_with(route.quirks);
         match incoming.accept(&response).await {
-            Ok(begun) => match guest.run(begun, &request).await {
+            Ok(begun) => match seat.run(begun, &request).await {
                 Exit::Returned => {}
                 exit @ (Exit::Trapped | Exit::OutOfTime | Exit::OutOfMemory | Exit::Failed) => {
                     tracing::debug!(?exit, "session ended by its handler");

@@ -1,0 +1,357 @@
+//! Runs the calls into one session's guest: when each may begin, where it goes on, what it spends, when it is stopped.
+
+use std::{
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Sleep;
+
+use super::{Account, Lane, bucket::Bucket, lane::Place};
+use crate::runtime::Limits;
+
+/// What is spent before it is put on the accounts: calls are shorter than what that costs.
+const SETTLE: Duration = Duration::from_micros(100);
+/// How much a session may save up.
+const BURST: Duration = Duration::from_secs(1);
+
+/// Why a call was stopped. The instance is dead: it stopped where it stood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Stopped {
+    /// It spent more CPU than a call may.
+    Deadline,
+    /// It waited longer than a call may.
+    Waited,
+}
+
+/// The calls of one session.
+#[derive(Debug)]
+pub(in super::super) struct Meter {
+    lane: Arc<Lane>,
+    account: Account,
+    bucket: Bucket,
+    yielded: Yield,
+    deadline: Duration,
+    wait_max: Duration,
+    /// Whether the last call outlived its first tick.
+    long: bool,
+    /// Whether something was spent since the buckets were asked.
+    due: bool,
+    unsettled: Duration,
+    spent: Duration,
+    calls: u64,
+}
+
+impl Meter {
+    pub(in super::super) fn new(
+        lane: &Arc<Lane>,
+        account: &Account,
+        limits: &Limits,
+        yielded: &Yield,
+    ) -> Self {
+        Self {
+            lane: lane.clone(),
+            account: account.clone(),
+            bucket: Bucket::new(limits.cpu_per_second, BURST),
+            yielded: yielded.clone(),
+            deadline: limits.callback_deadline,
+            wait_max: limits.callback_wait,
+            long: false,
+            due: true,
+            unsettled: Duration::ZERO,
+            spent: Duration::ZERO,
+            calls: 0,
+        }
+    }
+
+    /// How long until the next call may begin: nothing, unless the session or its tenant is over its rate.
+    pub(in super::super) fn delay(&mut self) -> Duration {
+        if !std::mem::take(&mut self.due) {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let delay = self.bucket.delay(now).max(self.account.delay(now));
+        self.due = !delay.is_zero();
+        delay
+    }
+
+    /// Waits until the next call may begin.
+    pub(in super::super) async fn ready(&mut self) {
+        loop {
+            let delay = self.delay();
+            if delay.is_zero() {
+                return;
+            }
+            pause(delay).await;
+        }
+    }
+
+    /// The session has nothing to do: puts on the accounts what was spent.
+    pub(in super::super) fn idle(&mut self) {
+        if !self.unsettled.is_zero() {
+            self.settle(Instant::now());
+        }
+        self.due = true;
+    }
+
+    /// CPU time spent in calls.
+    pub(in super::super) fn spent(&self) -> Duration {
+        self.spent
+    }
+
+    /// Calls that ended.
+    pub(in super::super) fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// Runs a call to its end, or until it has spent or waited more than it may.
+    ///
+    /// It begins at once, unless calls of the session have been long, or others of the tenant wait for the lane: then, and
+    /// as soon as it has yielded, it runs in the lane.
+    pub(in super::super) async fn run<T>(
+        &mut self,
+        call: impl Future<Output = T>,
+    ) -> Result<T, Stopped> {
+        let mut call = Call {
+            call: pin!(call),
+            yielded: self.yielded.clone(),
+            place: None,
+            spent: Duration::ZERO,
+            wait: None,
+            wait_max: self.wait_max,
+        };
+        if self.long || self.account.is_waiting() {
+            call.place = Some(self.lane.enter(&self.account, Duration::ZERO).await);
+        }
+        let mut first = true;
+        let mut charged = Duration::ZERO;
+        let result = loop {
+            let step = std::future::poll_fn(|cx| call.poll(cx, first)).await;
+            let spent = call.spent - charged;
+            charged = call.spent;
+            self.charge(spent);
+            match step {
+                Step::Done(value) => break Ok(value),
+                Step::WaitedTooLong => break Err(Stopped::Waited),
+                Step::Yielded if call.spent > self.deadline => break Err(Stopped::Deadline),
+                Step::Yielded => {}
+            }
+            first = false;
+            self.settle(Instant::now());
+            // Over its rate, it leaves the lane to others meanwhile.
+            if !self.delay().is_zero() {
+                call.place = None;
+                self.ready().await;
+            }
+            if call.place.is_none() || self.lane.is_wanted() {
+                call.place = None;
+                call.place = Some(self.lane.enter(&self.account, call.spent).await);
+            }
+            // What else this worker has to do comes first, sockets among it.
+            tokio::task::yield_now().await;
+        };
+        self.long = !first;
+        self.calls += 1;
+        result
+    }
+
+    fn charge(&mut self, spent: Duration) {
+        self.spent += spent;
+        self.unsettled += spent;
+        if self.unsettled >= SETTLE {
+            self.settle(Instant::now());
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        let spent = std::mem::take(&mut self.unsettled);
+        self.bucket.spend(now, spent);
+        self.account.spend(now, spent);
+        self.due = true;
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.settle(Instant::now());
+    }
+}
+
+/// A long wait in pieces, because a tenant's share may change meanwhile.
+async fn pause(delay: Duration) {
+    const PIECE: Duration = Duration::from_millis(20);
+    tokio::time::sleep(delay.min(PIECE)).await;
+}
+
+/// How far a call got.
+enum Step<T> {
+    Done(T),
+    /// A tick of the epoch has passed.
+    Yielded,
+    WaitedTooLong,
+}
+
+/// A call on its way.
+struct Call<'a, F> {
+    call: Pin<&'a mut F>,
+    yielded: Yield,
+    place: Option<Place>,
+    spent: Duration,
+    /// The wait in a host call, while there is one.
+    wait: Option<(Pin<Box<Sleep>>, tokio::time::Instant)>,
+    /// What it may still wait.
+    wait_max: Duration,
+}
+
+impl<F: Future> Call<'_, F> {
+    /// Looks after the call once. Nearly every call ends with the first look, which is timed by the clock that is cheap
+    /// to read; the others by this thread's CPU time, so that nobody is charged for what others run meanwhile.
+    fn poll(&mut self, cx: &mut Context<'_>, first: bool) -> Poll<Step<F::Output>> {
+        if let Some((_, since)) = self.wait.take() {
+            self.wait_max = self.wait_max.saturating_sub(since.elapsed());
+        }
+        let spent;
+        let polled;
+        if first && self.spent.is_zero() {
+            let started = Instant::now();
+            polled = self.call.as_mut().poll(cx);
+            spent = started.elapsed();
+        } else {
+            let started = thread_cpu();
+            polled = self.call.as_mut().poll(cx);
+            spent = thread_cpu().saturating_sub(started);
+        }
+        self.spent += spent;
+        if let Some(place) = &mut self.place {
+            place.spend(spent);
+        }
+        match polled {
+            Poll::Ready(value) => Poll::Ready(Step::Done(value)),
+            Poll::Pending if self.yielded.take() => Poll::Ready(Step::Yielded),
+            Poll::Pending => {
+                // It waits in a call of WASI's. Nobody keeps a place for that.
+                self.place = None;
+                if self.wait_max.is_zero() {
+                    return Poll::Ready(Step::WaitedTooLong);
+                }
+                let mut sleep = Box::pin(tokio::time::sleep(self.wait_max));
+                if sleep.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Step::WaitedTooLong);
+                }
+                self.wait = Some((sleep, tokio::time::Instant::now()));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Whether a guest has yielded: set by the epoch's callback, taken by who looks after the call.
+#[derive(Clone, Debug, Default)]
+pub(in super::super) struct Yield(Arc<AtomicBool>);
+
+impl Yield {
+    /// The future that a guest yields by: it waits once, and is not woken, because the next look is
+    /// [`Meter::run`]'s to choose.
+    pub(in super::super) fn once(&self) -> impl Future<Output = ()> + Send + 'static {
+        let flag = self.0.clone();
+        let mut over = false;
+        std::future::poll_fn(move |_| {
+            if std::mem::replace(&mut over, true) {
+                return Poll::Ready(());
+            }
+            flag.store(true, Ordering::Relaxed);
+            Poll::Pending
+        })
+    }
+
+    fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::AccountLimits, *};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn meter(limits: &Limits) -> (Meter, Yield) {
+        let yielded = Yield::default();
+        let account = Account::new(AccountLimits::default());
+        let meter = Meter::new(&Arc::new(Lane::new(2)), &account, limits, &yielded);
+        (meter, yielded)
+    }
+
+    fn compute(cpu: Duration) {
+        let until = thread_cpu() + cpu;
+        while thread_cpu() < until {
+            std::hint::spin_loop();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_computes_past_its_deadline_is_stopped() {
+        let limits = Limits {
+            callback_deadline: 10 * MS,
+            ..Limits::default()
+        };
+        let (mut meter, yielded) = meter(&limits);
+        let endless = async {
+            loop {
+                compute(2 * MS);
+                yielded.once().await;
+            }
+        };
+        assert_eq!(meter.run::<()>(endless).await, Err(Stopped::Deadline));
+        assert!((10 * MS..50 * MS).contains(&meter.spent()), "{meter:?}");
+        assert_eq!(meter.account.cpu(), meter.spent());
+    }
+
+    #[tokio::test]
+    async fn waiting_costs_nothing_and_is_limited_in_all() {
+        let limits = Limits {
+            callback_wait: 200 * MS,
+            ..Limits::default()
+        };
+        let (mut meter, _) = meter(&limits);
+        assert_eq!(meter.run(tokio::time::sleep(20 * MS)).await, Ok(()));
+        assert!(meter.spent() < 5 * MS, "{meter:?}");
+        let naps = async {
+            loop {
+                tokio::time::sleep(20 * MS).await;
+            }
+        };
+        assert_eq!(meter.run::<()>(naps).await, Err(Stopped::Waited));
+    }
+
+    #[tokio::test]
+    async fn a_session_over_its_rate_waits_and_goes_on() {
+        let limits = Limits {
+            cpu_per_second: Some(100 * MS),
+            ..Limits::default()
+        };
+        let (mut meter, _) = meter(&limits);
+        assert_eq!(meter.delay(), Duration::ZERO);
+        meter.run(async { compute(120 * MS) }).await.unwrap();
+        let delay = meter.delay();
+        assert!(!delay.is_zero());
+        assert!(
+            !meter.delay().is_zero(),
+            "asked again, it is over its rate still"
+        );
+        let before = Instant::now();
+        meter.ready().await;
+        assert!(before.elapsed() + 10 * MS > delay, "{delay:?}");
+    }
+}

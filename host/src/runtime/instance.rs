@@ -1,0 +1,350 @@
+//! An instance of a component in a store of its own, and the calls into it.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use wasmtime::{
+    Store, UpdateDeadline,
+    component::{Resource, ResourceAny, ResourceTable},
+};
+use wasmtime_wasi::WasiCtxBuilder;
+
+use super::{
+    Exit, Label,
+    bindings::{
+        SessionHandler,
+        exports::wharf::webtransport::callbacks,
+        wharf::webtransport::types::{Acceptance, Rejection, Request as WitRequest},
+    },
+    clocks::Coarse,
+    component::{Component, Counted},
+    cpu::{Meter, Stopped, Yield},
+    host::{Handle, State},
+    members::Members,
+    memory::Memory,
+    output::Output,
+    wit,
+};
+use crate::{
+    close,
+    transport::{Closer, Event, Request, Response, Session},
+};
+
+/// What a hostcall may copy out of a guest beyond what the guest's memory may hold: lists of fields, for instance.
+const HOSTCALL_SLACK: usize = 1 << 20;
+/// The most random bytes that a guest may ask for at once.
+const RANDOM_MAX: u64 = 64 << 10;
+
+/// An instance. Dropping it frees everything it had.
+pub(super) struct Instance {
+    store: Store<State>,
+    instance: wasmtime::component::Instance,
+    exports: SessionHandler,
+    component: Component,
+    yielded: Yield,
+    outputs: [Output; 2],
+    _counted: Counted,
+}
+
+/// What a handler is called for.
+pub(super) enum Next {
+    Event(Event),
+    Timer(u64),
+}
+
+impl Instance {
+    /// Makes an instance, and the meter of its first session. Lines that it writes are told as that label's.
+    pub(super) async fn start(
+        component: &Component,
+        label: &Arc<Label>,
+    ) -> Result<(Self, Meter), Exit> {
+        let limits = &component.terms.limits;
+        let outputs = ["stdout", "stderr"].map(|name| Output::new(name, label, limits));
+        let yielded = Yield::default();
+        let mut meter = component.meter(&yielded);
+        let mut store = store(component, &outputs, &yielded);
+        let counted = component.runtime.count();
+        let pre = &component.loaded.pre;
+        rearm(&mut store);
+        let started = async {
+            let instance = pre.instance_pre().instantiate_async(&mut store).await?;
+            let exports = SessionHandler::new(&mut store, &instance)?;
+            Ok((instance, exports))
+        };
+        let result = meter.run(started).await;
+        let (instance, exports) = settle(&store, label, result)?;
+        let instance = Self {
+            store,
+            instance,
+            exports,
+            component: component.clone(),
+            yielded,
+            outputs,
+            _counted: counted,
+        };
+        Ok((instance, meter))
+    }
+
+    /// A meter for another session of this instance.
+    pub(super) fn meter(&self) -> Meter {
+        self.component.meter(&self.yielded)
+    }
+
+    /// Has the lines that the guest writes told as that label's.
+    pub(super) fn speak_for(&self, label: &Arc<Label>) {
+        for output in &self.outputs {
+            output.speak_for(label);
+        }
+    }
+
+    /// Asks whether a session begins: `Ok` with the response that begins it, or `Err` with the one that refuses it.
+    pub(super) async fn admit(
+        &mut self,
+        meter: &mut Meter,
+        label: &Label,
+        request: &Request,
+    ) -> Result<Result<Response, Response>, Exit> {
+        let Some(admit) = &self.component.loaded.admit else {
+            return Err(Exit::Failed);
+        };
+        let typed = self
+            .instance
+            .get_typed_func::<(&WitRequest,), (Result<Acceptance, Rejection>,)>(
+                &mut self.store,
+                admit,
+            );
+        let function = settle(&self.store, label, Ok(typed))?;
+        let request = wit::asked(request);
+        rearm(&mut self.store);
+        let call = function.call_async(&mut self.store, (&request,));
+        let result = meter.run(call).await;
+        let (answer,) = settle(&self.store, label, result)?;
+        let answer = match answer {
+            Ok(acceptance) => wit::acceptable(acceptance, &request).map(Ok),
+            Err(rejection) => wit::rejectable(rejection).map(Err),
+        };
+        answer.map_err(|why| {
+            let Label { session, route, .. } = label;
+            tracing::info!(
+                session,
+                route = &**route,
+                "the answer of admit cannot be sent: {why}"
+            );
+            Exit::Failed
+        })
+    }
+
+    /// Takes a session in, and returns its number.
+    pub(super) fn join(&mut self, session: Session, label: Arc<Label>) -> u32 {
+        self.store.data_mut().members.insert(session, label)
+    }
+
+    /// Ends a session.
+    pub(super) fn close(&mut self, number: u32) {
+        if let Some(member) = self.store.data_mut().members.get_mut(number) {
+            let (code, reason) = close::SHUTTING_DOWN;
+            member.session.close(code, reason, Closer::Host);
+        }
+    }
+
+    /// Lets a session go.
+    pub(super) fn leave(&mut self, number: u32) -> Option<Session> {
+        let state = self.store.data_mut();
+        let member = state.members.remove(number)?;
+        state.release(member.held);
+        Some(member.session)
+    }
+
+    /// Makes the session's handler.
+    pub(super) async fn construct(
+        &mut self,
+        meter: &mut Meter,
+        number: u32,
+        request: &Request,
+    ) -> Result<(), Exit> {
+        let handler = self.exports.wharf_webtransport_callbacks().handler();
+        let request = wit::asked(request);
+        let handle = Resource::<Handle>::new_own(number);
+        rearm(&mut self.store);
+        let call = handler.call_constructor(&mut self.store, handle, &request);
+        let result = meter.run(call).await;
+        let made = self.settle(number, result)?;
+        if let Some(member) = self.store.data_mut().members.get_mut(number) {
+            member.handler = Some(made);
+        }
+        Ok(())
+    }
+
+    /// What a session's handler is to be called for.
+    pub(super) fn poll_next(&mut self, number: u32, cx: &mut Context<'_>) -> Poll<Next> {
+        let Some(member) = self.store.data_mut().members.get_mut(number) else {
+            return Poll::Pending;
+        };
+        if let Poll::Ready(event) = member.session.poll_event(cx) {
+            return Poll::Ready(Next::Event(event));
+        }
+        member.timers.poll_due(cx).map(Next::Timer)
+    }
+
+    /// Calls the session's handler.
+    pub(super) async fn call(
+        &mut self,
+        meter: &mut Meter,
+        number: u32,
+        next: Next,
+    ) -> Result<(), Exit> {
+        let member = self.store.data_mut().members.get_mut(number);
+        let Some(this) = member.and_then(|member| member.handler) else {
+            return Ok(());
+        };
+        let handler = self.exports.wharf_webtransport_callbacks().handler();
+        rearm(&mut self.store);
+        let result = meter
+            .run(dispatch(&handler, &mut self.store, this, next))
+            .await;
+        self.settle(number, result)?;
+        self.store.data_mut().weigh(number);
+        Ok(())
+    }
+
+    fn settle<T>(
+        &mut self,
+        number: u32,
+        result: Result<wasmtime::Result<T>, Stopped>,
+    ) -> Result<T, Exit> {
+        if let Ok(Ok(value)) = result {
+            return Ok(value);
+        }
+        let member = self.store.data_mut().members.get_mut(number);
+        match member.map(|member| member.label.clone()) {
+            Some(label) => settle(&self.store, &label, result),
+            None => Err(Exit::Failed),
+        }
+    }
+}
+
+fn store(component: &Component, outputs: &[Output; 2], yielded: &Yield) -> Store<State> {
+    let terms = &component.terms;
+    let limits = &terms.limits;
+    let [stdout, stderr] = outputs.clone();
+    let wasi = WasiCtxBuilder::new()
+        .stdout(stdout)
+        .stderr(stderr)
+        .envs(&terms.environment)
+        .wall_clock(Coarse::new(limits.clock_resolution))
+        .monotonic_clock(Coarse::new(limits.clock_resolution))
+        .max_random_size(RANDOM_MAX)
+        .build();
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(limits.handles as usize);
+    let state = State {
+        wasi,
+        table,
+        memory: Memory::new(limits.memory, terms.account.clone()),
+        members: Members::default(),
+        held: 0,
+        timers_max: limits.timers,
+    };
+    let mut store = Store::new(component.runtime.engine(), state);
+    store.limiter(|state| state);
+    // A guest may send all of its memory at once, and no more.
+    store.set_hostcall_fuel(limits.memory.saturating_add(HOSTCALL_SLACK));
+    store.set_max_component_handles(limits.handles as usize);
+    let yielded = yielded.clone();
+    store.epoch_deadline_callback(move |_| {
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(yielded.once())))
+    });
+    store
+}
+
+/// Gives the next call a whole tick before it yields: the deadline is absolute, and that of an idle guest is over.
+fn rearm(store: &mut Store<State>) {
+    store.set_epoch_deadline(2);
+}
+
+/// Says how a call ended, and tells the log where it ended badly.
+fn settle<T>(
+    store: &Store<State>,
+    label: &Label,
+    result: Result<wasmtime::Result<T>, Stopped>,
+) -> Result<T, Exit> {
+    let (exit, why) = match result {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(trap)) if store.data().memory.denied() => (Exit::OutOfMemory, format!("{trap:#}")),
+        Ok(Err(trap)) => (Exit::Trapped, format!("{trap:#}")),
+        Err(Stopped::Deadline) => (
+            Exit::OutOfTime,
+            "a callback spent its CPU deadline".to_owned(),
+        ),
+        Err(Stopped::Waited) => (
+            Exit::OutOfTime,
+            "a callback waited longer than it may".to_owned(),
+        ),
+    };
+    let Label {
+        session,
+        tenant,
+        route,
+        path,
+    } = label;
+    tracing::info!(
+        session,
+        tenant = &**tenant,
+        route = &**route,
+        path,
+        ?exit,
+        "handler ended: {why}"
+    );
+    Err(exit)
+}
+
+/// Calls the callback that an event is for.
+async fn dispatch(
+    handler: &callbacks::GuestHandler<'_>,
+    store: &mut Store<State>,
+    this: ResourceAny,
+    next: Next,
+) -> wasmtime::Result<()> {
+    let event = match next {
+        Next::Event(event) => event,
+        Next::Timer(timer) => return handler.call_on_timer(store, this, timer).await,
+    };
+    match event {
+        Event::Opened(id) => {
+            handler
+                .call_on_stream_opened(store, this, id.into(), wit::kind(id))
+                .await
+        }
+        Event::Data { stream, data, fin } => {
+            handler
+                .call_on_stream_data(store, this, stream.into(), &data, fin)
+                .await
+        }
+        Event::Reset(id, code) => {
+            handler
+                .call_on_stream_reset(store, this, id.into(), code)
+                .await
+        }
+        Event::Stopped(id, code) => {
+            handler
+                .call_on_stop_sending(store, this, id.into(), code)
+                .await
+        }
+        Event::Writable(id) => {
+            handler
+                .call_on_stream_writable(store, this, id.into())
+                .await
+        }
+        Event::StreamClosed(id) => handler.call_on_stream_closed(store, this, id.into()).await,
+        Event::Datagram(data) => handler.call_on_datagram(store, this, &data).await,
+        Event::Draining => handler.call_on_drain(store, this).await,
+        Event::Closed(closed) => {
+            handler
+                .call_on_closed(store, this, &wit::close_info(closed))
+                .await
+        }
+        _ => Ok(()), // one that this world has no callback for
+    }
+}
