@@ -41,6 +41,7 @@ mod raw;
 mod readme;
 mod relay;
 mod resets;
+mod sandbox;
 mod sessions;
 mod shutdown;
 mod soak;

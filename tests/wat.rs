@@ -5,6 +5,23 @@ use wit_parser::Resolve;
 
 use crate::harness::{TestServer, root, within};
 
+/// The component of `guests/wat/echo.wat`, changed.
+fn echo(change: impl FnOnce(String) -> String) -> tempfile::NamedTempFile {
+    let wat = std::fs::read_to_string(root().join("guests/wat/echo.wat")).unwrap();
+    let file = tempfile::NamedTempFile::with_suffix(".wasm").unwrap();
+    std::fs::write(file.path(), component(&change(wat)).unwrap()).unwrap();
+    file
+}
+
+/// The echo, whose allocations for what the host passes to it never return.
+pub(crate) fn never_allocates() -> tempfile::NamedTempFile {
+    echo(|wat| {
+        let body = "(local $start i32) (local $missing i32)";
+        assert!(wat.contains(body));
+        wat.replace(body, &format!("{body} (loop $ever (br $ever))"))
+    })
+}
+
 /// Makes a component of a core module whose imports and exports bear the canonical names of our world.
 fn component(wat: &str) -> anyhow::Result<Vec<u8>> {
     let mut module = wat::parse_str(wat)?;
@@ -20,9 +37,7 @@ fn component(wat: &str) -> anyhow::Result<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_written_by_hand_echoes_streams_and_datagrams() {
-    let wat = std::fs::read_to_string(root().join("guests/wat/echo.wat")).unwrap();
-    let file = tempfile::NamedTempFile::with_suffix(".wasm").unwrap();
-    std::fs::write(file.path(), component(&wat).unwrap()).unwrap();
+    let file = echo(|wat| wat);
     let server = TestServer::with(|config| {
         config.tenants[0].routes.truncate(1);
         file.path()

@@ -1,6 +1,6 @@
 //! What the server uses, with a default, a unit and a reason for every limit.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
     runtime::{self, Scope},
@@ -134,7 +134,7 @@ pub enum Tls {
 }
 
 /// What serves the sessions below a path.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Route {
     /// The name in the log.
@@ -153,6 +153,17 @@ pub struct Route {
     pub environment: Vec<(String, String)>,
     /// What a handler may use; `None`, the default, is what the host allows.
     pub runtime: Option<runtime::Limits>,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The environment may hold secrets.
+        f.debug_struct("Route")
+            .field("name", &self.name)
+            .field("path", &self.path)
+            .field("component", &self.component)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Route {

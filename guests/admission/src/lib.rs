@@ -1,7 +1,7 @@
 //! Decides on the request's path whether a session begins, then sends back what the peer sends.
 //!
 //! `/refuse/<status>` is refused, `/accept/<status>` accepted, each with that status and a field
-//! of its own; any other path is accepted with 200. Of the protocols offered the first is chosen.
+//! of its own, `/accept/never` never decided on; any other path is accepted with 200. Of the protocols offered the first is chosen.
 //! Bidirectional streams and datagrams are echoed; the example `echo` shows the rest.
 
 wit_bindgen::generate!({ path: "../../wit", world: "admitting-handler" });
@@ -18,6 +18,9 @@ export!(Admitting);
 impl admission::Guest for Admitting {
     fn admit(request: Request) -> Result<Acceptance, Rejection> {
         let path = request.path.split('?').next().unwrap_or_default();
+        while path.starts_with("/accept/never") {
+            std::hint::spin_loop();
+        }
         if let Some(status) = status_after("/refuse/", path) {
             let fields = vec![field("x-reason", "refused by the handler")];
             return Err(Rejection { status, fields });

@@ -4,9 +4,9 @@ use crate::bindings::wharf::webtransport::types::{StreamId, StreamKind};
 use crate::echo::Echo;
 use crate::scene::Scene;
 use crate::sending::Flood;
-use crate::sins::{Trap, TrapOnClosed};
+use crate::sins::{Trap, TrapAt, TrapOnClosed};
 use crate::timers::Timer;
-use crate::{misuse, replies, sending, sins, timers};
+use crate::{misuse, reach, replies, sending, sins, timers};
 use Act::{AtOnce, OnData, OnFirstData, Own};
 use std::cell::Cell;
 
@@ -21,6 +21,7 @@ pub(crate) trait Behaviour {
     fn stream_closed(&self, _id: StreamId) {}
     fn datagram(&self, _scene: &Scene, _data: &[u8]) {}
     fn timer(&self, _scene: &Scene) {}
+    fn drain(&self) {}
     fn closed(&self) {}
 }
 
@@ -51,12 +52,37 @@ const TABLE: &[(&str, Act)] = &[
     ("trap", Own(|| Box::new(Trap))),
     ("trap-in-constructor", AtOnce(|_| sins::trap())),
     ("trap-on-closed", Own(|| Box::new(TrapOnClosed))),
+    // Traps in the callback `at`: opened, data, reset, stop, writable, stream-closed, datagram, drain, timer, closed.
+    ("trap-at", Own(|| Box::<TrapAt>::default())),
     // Loops for ever.
     ("spin", OnFirstData(|_, _| sins::spin())),
+    ("spin-in-constructor", AtOnce(|_| sins::spin())),
+    // Sleeps for `ms` milliseconds at each data, and answers.
+    ("sleep", OnData(sins::sleep)),
+    // Computes `rounds` at each data, and answers.
+    ("compute", OnData(sins::compute)),
+    // Calls itself without end.
+    ("recurse", OnFirstData(|_, _| sins::recurse())),
+    // Calls the host without end.
+    ("storm", OnFirstData(sins::storm)),
+    // Sends datagrams without end.
+    ("datagram-storm", OnFirstData(sins::datagram_storm)),
     // Computes for `ms` milliseconds at each data.
     ("slow", OnData(sins::slow)),
-    // Allocates without end.
+    // Allocates without end; 1 GiB at once; as much as it gets, and answers how many KiB that were.
     ("grow", OnFirstData(|_, _| sins::grow())),
+    ("grow-at-once", OnFirstData(|_, _| sins::grow_at_once())),
+    ("grow-gently", OnFirstData(sins::grow_gently)),
+    // Keeps `mib` MiB, and answers.
+    ("keep", OnFirstData(sins::keep)),
+    // Writes `mib` MiB on stdout without an end of line.
+    ("babble", OnFirstData(sins::babble)),
+    // Closes with a reason of `mib` MiB.
+    ("long-reason", OnFirstData(sins::long_reason)),
+    // Answers what it can reach outside of itself, in lines of `what outcome`.
+    ("reach", OnFirstData(reach::reach)),
+    // Answers with a count of the sessions of its instance that have asked.
+    ("count", OnFirstData(replies::count)),
     // Writes lines on stdout that are hard to log.
     ("stdio", AtOnce(|_| sins::stdio())),
     // Sends on a stream that never was.

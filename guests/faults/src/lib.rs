@@ -25,6 +25,7 @@
 mod behaviour;
 mod echo;
 mod misuse;
+mod reach;
 mod replies;
 mod report;
 mod scene;
@@ -111,6 +112,7 @@ impl GuestHandler for Handler {
 
     fn on_drain(&self) {
         report::line("drain");
+        self.behaviour.drain();
     }
 
     fn on_timer(&self, timer: u64) {

@@ -3,6 +3,7 @@
 use crate::bindings::wharf::webtransport::types::{HttpVersion, Role, StreamId};
 use crate::report::{error_name, or_none};
 use crate::scene::Scene;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The fields of `session-info`, and the session's id, as `key=value` with spaces between.
 pub(crate) fn info(scene: &Scene, id: StreamId) {
@@ -70,7 +71,14 @@ pub(crate) fn request(scene: &Scene, id: StreamId) {
     reply(scene, id, &lines.join("\n"));
 }
 
-fn reply(scene: &Scene, id: StreamId, text: &str) {
+/// How often this was asked in the instance.
+pub(crate) fn count(scene: &Scene, id: StreamId) {
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let asked = ASKED.fetch_add(1, Ordering::Relaxed) + 1;
+    reply(scene, id, &asked.to_string());
+}
+
+pub(crate) fn reply(scene: &Scene, id: StreamId, text: &str) {
     // The question may come in several pieces. Only the first is answered: then FIN is sent.
     let _ = scene.session.send(id, text.as_bytes(), true);
 }

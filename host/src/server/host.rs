@@ -29,6 +29,7 @@ pub struct Host {
 struct Inner {
     router: Router,
     runtime: Runtime,
+    account: Account,
     permits: Arc<Semaphore>,
     sessions: u32,
     next_session: AtomicU64,
@@ -77,6 +78,7 @@ impl Host {
             inner: Arc::new(Inner {
                 router: Router::new(loaded),
                 runtime,
+                account,
                 permits: Arc::new(Semaphore::new(sessions as usize)),
                 sessions,
                 next_session: AtomicU64::new(1),
@@ -88,6 +90,12 @@ impl Host {
     #[must_use]
     pub fn sessions(&self) -> usize {
         (self.inner.sessions as usize).saturating_sub(self.inner.permits.available_permits())
+    }
+
+    /// What a tenant's sessions use, if there is such a tenant.
+    #[must_use]
+    pub fn account(&self, tenant: &str) -> Option<Account> {
+        (tenant == DEFAULT_TENANT).then(|| self.inner.account.clone())
     }
 
     /// Instances of components that live.

@@ -1,0 +1,50 @@
+//! Memory: one limit for all that a session takes, and one for all that a tenant's sessions take.
+
+use super::{ask, code, poke};
+use crate::{
+    harness::{TestServer, path},
+    peer::{Http, over_both},
+};
+
+const MIB: usize = 1 << 20;
+
+over_both!(growth_beyond_the_limit_fails_inside_the_guest);
+async fn growth_beyond_the_limit_fails_inside_the_guest(http: Http) {
+    let server = TestServer::with(|config| config.runtime.memory = 8 * MIB).await;
+    let session = server.session(http, &path("grow-gently")).await;
+    let kib: usize = ask(&session, b"?").await.parse().unwrap();
+    assert!((4 << 10..8 << 10).contains(&kib), "{kib} KiB of 8 MiB");
+    assert!(session.close(0, "").await, "the session goes on");
+}
+
+over_both!(an_allocation_that_cannot_be_had_ends_the_session_as_out_of_memory);
+async fn an_allocation_that_cannot_be_had_ends_the_session_as_out_of_memory(http: Http) {
+    let server = TestServer::start().await;
+    for name in ["grow", "grow-at-once"] {
+        let session = server.session(http, &path(name)).await;
+        poke(&session).await;
+        assert_eq!(code(&session).await, 0xffff_ff03, "{name}");
+    }
+    server.no_instances().await;
+}
+
+over_both!(a_tenant_has_a_total_that_its_sessions_share_and_give_back);
+async fn a_tenant_has_a_total_that_its_sessions_share_and_give_back(http: Http) {
+    let server = TestServer::with(|config| config.tenants[0].limits.memory = 50 * MIB).await;
+    let keep = || async {
+        server
+            .session(http, &format!("{}?mib=20", path("keep")))
+            .await
+    };
+    let (first, second, third) = (keep().await, keep().await, keep().await);
+    assert_eq!(ask(&first, b"?").await, "kept");
+    assert_eq!(ask(&second, b"?").await, "kept");
+    poke(&third).await;
+    assert_eq!(code(&third).await, 0xffff_ff03);
+    assert!(first.close(0, "").await);
+    assert!(second.close(0, "").await);
+    drop((first, second, third));
+    server.no_instances().await;
+    assert_eq!(server.handle.account("default").unwrap().memory(), 0);
+    assert_eq!(ask(&keep().await, b"?").await, "kept");
+}
