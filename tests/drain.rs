@@ -185,7 +185,15 @@ async fn a_server_that_stops_tells_handlers_and_peers_and_closes_what_is_left(ht
     let path = path("echo");
     let session = server.session(http, &path).await;
     let ends = async {
+        session.draining().await;
         Log::line(&path, "drain").await;
+        let mut uni = session.open_uni().await.unwrap();
+        uni.write_all(b"answered on a stream of the server's")
+            .await
+            .unwrap();
+        uni.finish().unwrap();
+        let mut answer = within("a stream", session.accept_uni()).await.unwrap();
+        answer.read_to_end(99).await.unwrap();
         session.expect_echo(b"everything goes on").await;
         let End::Close(code, _) = session.closed().await else {
             panic!("no close came");

@@ -31,6 +31,7 @@ fn capsule(kind: u64, ints: &[u64], rest: &[u8]) -> Vec<u8> {
 }
 
 const DATAGRAM: u64 = 0x0;
+const DRAIN: u64 = 0x78ae;
 const CLOSE: u64 = 0x2843;
 const RESET: u64 = 0x190b_4d39;
 const STREAM_3B: u64 = 0x190b_4d3b;
@@ -330,4 +331,27 @@ async fn requests_that_begin_no_session_have_an_answer() {
         raw.request(&fields, 0).await;
         assert_eq!(raw.next(&[HEADERS]).await.status(), status, "{value}");
     }
+}
+
+/// WT-H2, "WT_DRAIN_SESSION Capsule": GOAWAY is of the connection, and intermediaries end it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_says_so_on_each_session_as_well_as_by_goaway() {
+    let server = TestServer::start().await;
+    let mut raw = Raw::connect(server.address, GENEROUS).await;
+    let stream = raw.session(&path("report")).await;
+    let stopping = tokio::spawn(server.stop());
+    let (mut goaway, mut drain) = (false, false);
+    while !(goaway && drain) {
+        let frame = raw.next(&[DATA, GOAWAY]).await;
+        goaway |= frame.kind == GOAWAY;
+        if frame.kind == DATA {
+            assert_eq!(
+                (frame.stream, frame.payload),
+                (stream, capsule(DRAIN, &[], b""))
+            );
+            drain = true;
+        }
+    }
+    raw.send(&Frame::new(DATA, END_STREAM, stream, [])).await;
+    stopping.await.unwrap();
 }

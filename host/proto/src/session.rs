@@ -12,6 +12,7 @@
 //!
 //! | event \ state       | Open                 | LocalDraining      | PeerDraining        | BothDraining       | PeerClosed    | Closed |
 //! |---------------------|----------------------|--------------------|---------------------|--------------------|---------------|--------|
+//! | `ask_to_drain`      | Open: DRAIN          | -                  | PeerDraining: DRAIN | -                  | -             | -      |
 //! | `drain`             | LocalDraining: DRAIN | -                  | BothDraining: DRAIN | -                  | -             | -      |
 //! | `end` of the last   | -                    | Closed: CLOSE, FIN | -                   | Closed: CLOSE, FIN | -             | -      |
 //! | `close`             | Closed: CLOSE, FIN   | same               | same                | same               | -             | -      |
@@ -24,7 +25,8 @@
 //! | `receive_abort`     | Closed: abort        | same               | same                | same               | Closed        | -      |
 //! | `connection_lost`   | Closed               | same               | same                | same               | Closed        | -      |
 //!
-//! `drain` without streams is followed by `end` of the last at once, and its DRAIN is not sent. What is counted on
+//! DRAIN is sent once: `drain` after `ask_to_drain` sends no other. `drain` without streams is followed by `end` of the
+//! last at once, and its DRAIN is not sent. What is counted on
 //! streams (`open`, `accept`, `received`, ...) changes no state, unless the peer passes a limit: that is `fail`.
 //!
 //! In the capsule flavour, `fail` and a malformed capsule transmit CLOSE, FIN instead of an abort: HTTP/2 has no codes
@@ -42,7 +44,7 @@ use crate::{
 pub use outcome::{By, Closed, Event, OpenError, Transmit};
 
 use flow::Flow;
-use state::State;
+use state::{Drain, Ending, State};
 
 mod flow;
 mod outcome;
@@ -101,8 +103,8 @@ pub struct Config {
 /// - commands: [`open`](Self::open), [`accept`](Self::accept) and [`end`](Self::end) for streams;
 ///   [`take_send_credit`](Self::take_send_credit), [`note_blocked`](Self::note_blocked), [`received`](Self::received)
 ///   and [`consumed`](Self::consumed) for the bytes on them; [`forgive`](Self::forgive) and
-///   [`forgive_stream`](Self::forgive_stream) for what a reset has lost; [`drain`](Self::drain), [`close`](Self::close) and
-///   [`fail`](Self::fail) for the session;
+///   [`forgive_stream`](Self::forgive_stream) for what a reset has lost; [`drain`](Self::drain),
+///   [`ask_to_drain`](Self::ask_to_drain), [`close`](Self::close) and [`fail`](Self::fail) for the session;
 /// - `poll_*` give out what is to be done: [`poll_event`](Self::poll_event) for the application and
 ///   [`poll_transmit`](Self::poll_transmit) for the CONNECT stream;
 /// - the rest are questions.
@@ -115,27 +117,13 @@ pub struct Session {
     flavour: Flavour,
     state: State,
     ending: Ending,
-    /// WT_DRAIN_SESSION is to be sent.
-    drain: bool,
+    drain: Drain,
     /// `None` when flow control is not enabled.
     flow: Option<Flow>,
     /// Streams of both ends that are not over.
     streams: usize,
     decoder: Decoder,
     events: VecDeque<Event>,
-}
-
-/// What remains to be said about the session's end.
-#[derive(Debug, Default)]
-enum Ending {
-    #[default]
-    Nothing,
-    Close {
-        code: u32,
-        reason: String,
-    },
-    Fin,
-    Abort(HttpCode),
 }
 
 impl Session {
@@ -147,7 +135,7 @@ impl Session {
             flavour: config.flavour,
             state: State::Open,
             ending: Ending::Nothing,
-            drain: false,
+            drain: Drain::Unasked,
             flow: config.peer.map(|peer| Flow::new(config.local, peer)),
             streams: 0,
             decoder: match config.flavour {
@@ -330,8 +318,15 @@ impl Session {
             return;
         };
         self.state = state;
-        self.drain = true;
+        self.ask_to_drain();
         self.close_if_drained();
+    }
+
+    /// Asks the peer to end the session soon, and goes on as before until it does.
+    pub fn ask_to_drain(&mut self) {
+        if self.drain == Drain::Unasked {
+            self.drain = Drain::Due;
+        }
     }
 
     /// Ends the session with a code and a reason, which is cut by [`cut_reason`].
@@ -384,7 +379,9 @@ impl Session {
     pub fn has_transmit(&self) -> bool {
         match self.ending {
             Ending::Nothing if self.is_closed() => false,
-            Ending::Nothing => self.drain || self.flow.as_ref().is_some_and(Flow::has_news),
+            Ending::Nothing => {
+                self.drain == Drain::Due || self.flow.as_ref().is_some_and(Flow::has_news)
+            }
             Ending::Close { .. } | Ending::Fin | Ending::Abort(_) => true,
         }
     }
@@ -400,7 +397,8 @@ impl Session {
         match mem::take(&mut self.ending) {
             Ending::Nothing if self.is_closed() => return None,
             Ending::Nothing => {
-                if mem::take(&mut self.drain) {
+                if self.drain == Drain::Due {
+                    self.drain = Drain::Sent;
                     Capsule::Drain.encode(&mut out);
                 }
                 if let Some(flow) = &mut self.flow {

@@ -67,8 +67,9 @@ impl Acceptor {
         Connection::new(tls, peer, self.shared.clone())
     }
 
-    /// Sends GOAWAY on all connections, takes no new session on any of them, and asks the sessions that live to end:
-    /// their handlers have [`Event::Draining`](super::Event::Draining). Connections that come later are told as well.
+    /// Sends GOAWAY on all connections, takes no new session on any of them, and asks the sessions that live to end,
+    /// each once: their handlers by [`Event::Draining`](super::Event::Draining), their peers by WT_DRAIN_SESSION. Connections
+    /// that come later are told as well.
     pub fn drain(&self) {
         self.shared.drain();
     }

@@ -12,7 +12,9 @@ pub(super) enum Phase {
     /// New sessions are welcome.
     #[default]
     Open,
-    /// No new sessions; those that live are asked to end.
+    /// The peer of one connection is about to leave: its GOAWAY asks the sessions to end.
+    PeerDraining,
+    /// No new sessions; those that live are asked to end, and their peers with them.
     Draining,
     /// Those that live are closed, with this code and reason.
     Closing(u32, String),

@@ -267,6 +267,7 @@ fn alone(mut end: End, input: &mut Input<'_>, mut decoder: Decoder) {
                 2 => end.mux.connection_lost(0, "lost"),
                 3 => end.mux.drain(),
                 4 => end.mux.ask_to_drain(),
+                5 => end.mux.peer_drains(),
                 _ => end.mux.close(1, "closed", Closer::Local),
             },
             5..8 => match end.transmit(1 + usize::from(input.byte())) {

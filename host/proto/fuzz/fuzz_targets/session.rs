@@ -118,6 +118,7 @@ impl Run {
             10 => self.transmit(),
             11 => self.session.receive_fin(),
             12 => self.session.receive_abort("reset"),
+            13 if input.byte() & 1 == 0 => self.session.ask_to_drain(),
             13 => self.session.drain(),
             14 => self.session.close(input.byte().into(), "closed"),
             _ if input.byte() & 1 == 0 => self.session.connection_lost(0, "lost"),

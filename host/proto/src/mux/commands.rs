@@ -175,9 +175,16 @@ impl Mux {
         self.take_core_events();
     }
 
-    /// Tells the application that the session is to end, where it was not told before: the host's or the connection's
-    /// wish, not in a capsule.
+    /// Asks both the peer and the application to bring the session to its end, each once, and goes on as before: the
+    /// host's wish.
     pub fn ask_to_drain(&mut self) {
+        self.core.ask_to_drain();
+        self.peer_drains();
+    }
+
+    /// Tells the application that the session is to end, where it was not told before: the peer has said so, and not in
+    /// a capsule.
+    pub fn peer_drains(&mut self) {
         if !self.core.is_closed() {
             self.tell_draining();
         }

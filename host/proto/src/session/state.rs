@@ -1,4 +1,6 @@
-//! Where a session is in its life.
+//! Where a session is in its life, and what is left to say of it.
+
+use crate::code::HttpCode;
 
 /// The states of the table in the documentation of [`super`]; the first four are a session's life.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -39,4 +41,26 @@ impl State {
             Self::PeerDraining | Self::BothDraining | Self::PeerClosed | Self::Closed => None,
         }
     }
+}
+
+/// How far the peer was asked, by WT_DRAIN_SESSION, to end the session.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) enum Drain {
+    #[default]
+    Unasked,
+    Due,
+    Sent,
+}
+
+/// What remains to be said about the session's end.
+#[derive(Debug, Default)]
+pub(super) enum Ending {
+    #[default]
+    Nothing,
+    Close {
+        code: u32,
+        reason: String,
+    },
+    Fin,
+    Abort(HttpCode),
 }

@@ -290,6 +290,19 @@ fn a_drain_by_the_peer_is_told_once_and_everything_goes_on() {
 }
 
 #[test]
+fn a_peer_that_was_asked_is_not_asked_again_by_our_drain() {
+    let mut session = session();
+    session.open(Dir::Bi).unwrap();
+    session.ask_to_drain();
+    session.ask_to_drain();
+    assert_eq!(news(&mut session), [Capsule::Drain]);
+    session.open(Dir::Bi).unwrap();
+    session.drain();
+    assert_eq!(news(&mut session), []);
+    assert_eq!(session.open(Dir::Uni), Err(OpenError::Draining));
+}
+
+#[test]
 fn our_drain_is_sent_once_and_waits_for_the_streams_of_both_ends() {
     let mut session = session();
     session.open(Dir::Bi).unwrap();

@@ -201,7 +201,7 @@ async fn drive(mut driving: Driving, common: Arc<Common>, mut peer: watch::Recei
             () = common.close_wanted() => break,
             Ok(()) = peer.changed() => {
                 if peer.borrow_and_update().goaway {
-                    common.phase.send_replace(Phase::Draining);
+                    common.phase.send_replace(Phase::PeerDraining);
                 }
             }
         }

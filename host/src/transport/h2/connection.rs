@@ -313,7 +313,7 @@ impl Serving {
                         self.common.phase.send_if_modified(|phase| {
                             let open = *phase == Phase::Open;
                             if open {
-                                *phase = Phase::Draining;
+                                *phase = Phase::PeerDraining;
                             }
                             open
                         });

@@ -225,6 +225,7 @@ impl Session {
         if let Some(mut phase) = phase {
             match &*phase.borrow_and_update() {
                 Phase::Open => {}
+                Phase::PeerDraining => self.mux.peer_drains(),
                 Phase::Draining => self.mux.ask_to_drain(),
                 Phase::Closing(code, reason) => self.mux.close(*code, reason, Closer::Host),
             }

@@ -345,7 +345,7 @@ async fn drive(
         loop {
             tokio::select! {
                 _ = http.wait_idle() => return,
-                Ok(()) = goaway.changed() => table.notify(&Notice::Drain),
+                Ok(()) = goaway.changed() => table.notify(&Notice::PeerDrains),
             }
         }
     };

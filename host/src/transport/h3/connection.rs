@@ -260,7 +260,7 @@ impl Requests {
                     this.enter(now, &mut http).await;
                 }
                 // A peer's GOAWAY asks each session to end (WebTransport over HTTP/3, "Session Termination").
-                Ok(()) = goaway.changed() => this.table.notify(&Notice::Drain),
+                Ok(()) = goaway.changed() => this.table.notify(&Notice::PeerDrains),
                 () = this.idle() => {
                     return this.close(HttpCode::H3_NO_ERROR, b"idle");
                 }
@@ -276,7 +276,7 @@ impl Requests {
 
     async fn enter(&self, phase: Phase, http: &mut Http3) {
         match phase {
-            Phase::Open => {}
+            Phase::Open | Phase::PeerDraining => {} // the peer's own word comes as a note
             Phase::Draining => {
                 // A lost connection is found by `accept`.
                 _ = http.shutdown(0).await;

@@ -18,7 +18,9 @@ use crate::ready::Token;
 /// A word from the connection to one of its sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
-    /// The connection is being drained.
+    /// The peer is about to leave the connection.
+    PeerDrains,
+    /// The host is to stop.
     Drain,
     /// The host ends the session with this code and reason.
     Close(u32, String),
@@ -96,7 +98,7 @@ impl Inbox {
         self.token.arm();
     }
 
-    /// Leaves a word. There are three kinds and each is left once, so they need no limit.
+    /// Leaves a word. There are few kinds and each is left once, so they need no limit.
     pub(super) fn put_notice(&self, notice: Notice) {
         let mut state = self.state();
         if !state.closed && !state.notices.contains(&notice) {

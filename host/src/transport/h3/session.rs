@@ -347,7 +347,11 @@ impl Session {
             Delivery::Stream(arrival) => self.accept(arrival),
             Delivery::Datagram(datagram) => self.events.push_back(Event::Datagram(datagram)),
             Delivery::LostStream(dir) => self.core.forgive_stream(dir),
-            Delivery::Notice(Notice::Drain) => self.tell_draining(),
+            Delivery::Notice(Notice::PeerDrains) => self.tell_draining(),
+            Delivery::Notice(Notice::Drain) => {
+                self.core.ask_to_drain();
+                self.tell_draining();
+            }
             Delivery::Notice(Notice::Close(code, reason)) => {
                 self.closed_by_host |= !self.core.is_closed();
                 self.core.close(code, &reason);

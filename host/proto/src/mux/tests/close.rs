@@ -122,16 +122,27 @@ fn both_ends_may_drain_and_then_either_closes() {
 }
 
 #[test]
-fn the_hosts_wish_to_drain_is_told_once_and_not_said() {
+fn the_hosts_wish_to_drain_is_told_and_said_once_and_everything_goes_on() {
     let mut mux = server();
     mux.ask_to_drain();
     hear(&mut mux, [Capsule::Drain]);
     mux.ask_to_drain();
     assert_eq!(events(&mut mux), [Event::Draining]);
+    assert_eq!(transmitted(&mut mux, 1).0, b"\x80\x00\x78\xae\x00");
+    mux.ask_to_drain();
     assert!(!mux.has_transmit() && mux.open(Dir::Bi).is_ok());
     mux.close(0, "", Closer::Local);
     mux.ask_to_drain();
     assert_eq!(events(&mut mux), [closed(0, "", Closer::Local, true)]);
+}
+
+#[test]
+fn what_the_peer_says_of_its_leaving_is_told_once_and_not_said_back() {
+    let mut mux = server();
+    mux.peer_drains();
+    hear(&mut mux, [Capsule::Drain]);
+    assert_eq!(events(&mut mux), [Event::Draining]);
+    assert!(!mux.has_transmit());
 }
 
 #[test]
