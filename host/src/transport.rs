@@ -4,7 +4,7 @@
 //! between two events. Commands never wait: each acts at once or says why it did not. Nothing here names an HTTP
 //! version's machinery, and outside this module nobody knows which HTTP version a session uses.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use wharf_proto::{buffer::SendLimits, mux};
@@ -28,7 +28,7 @@ pub use wharf_proto::{
 };
 
 /// What a peer, or a handler, may make the host hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// In each session.
@@ -82,7 +82,7 @@ impl Default for Limits {
 }
 
 /// What a peer, or a handler, may make one session hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionLimits {
     /// Streams of each kind that a peer may hold open. Default 256.
@@ -188,6 +188,9 @@ pub struct Request {
     pub connect: wharf_proto::connect::Request,
     /// The peer's address.
     pub peer: SocketAddr,
+    /// The name that the peer has asked for in TLS (RFC 6066, "Server Name Indication"): `None` where it connects to an
+    /// address, and at a client.
+    pub server_name: Option<Arc<str>>,
     /// The HTTP version of its connection.
     pub http: HttpVersion,
     /// Which end we are.

@@ -221,6 +221,7 @@ async fn over_http2(
     let request = Request {
         connect: ask.request(wharf_proto::connect::Token::WebTransport, &[])?,
         peer,
+        server_name: None,
         http: session.http(),
         role: Role::Client,
         draft: DRAFT,

@@ -199,6 +199,7 @@ pub struct Connection {
 impl Connection {
     pub(super) fn new(tls: TlsStream<TcpStream>, peer: SocketAddr, shared: Arc<Shared>) -> Self {
         let (sender, requests) = mpsc::channel(REQUESTED);
+        let server_name = tls.get_ref().1.server_name().map(Into::into);
         let tls = Arc::new(Mutex::new(tls));
         let (settings, _) = watch::channel(Peer::default());
         let extra = settings::encode(&shared.limits);
@@ -210,6 +211,7 @@ impl Connection {
             shared,
             settings,
             peer,
+            server_name,
             requested: sender,
         };
         let mut tasks = JoinSet::new();
@@ -244,6 +246,8 @@ struct Serving {
     shared: Arc<Shared>,
     settings: watch::Sender<Peer>,
     peer: SocketAddr,
+    /// What the peer's TLS has asked for.
+    server_name: Option<Arc<str>>,
     requested: mpsc::Sender<Requested>,
 }
 
@@ -406,6 +410,7 @@ impl Serving {
         let request = Request {
             connect,
             peer,
+            server_name: self.server_name.clone(),
             http: HttpVersion::Http2,
             role: Role::Server,
             draft: "http2",

@@ -253,6 +253,7 @@ impl Asking {
         let request = Request {
             connect: ask.request(self.version.token(), fields)?,
             peer: self.carrier.conn.remote_address(),
+            server_name: None,
             http: HttpVersion::Http3,
             role: Role::Client,
             draft: self.version.as_str(),

@@ -178,6 +178,7 @@ async fn serve(
         setup_timeout: limits.setup_timeout,
     };
     let requests = Requests {
+        server_name: server_name(&conn),
         conn: conn.clone(),
         shared: shared.clone(),
         table: table.clone(),
@@ -190,6 +191,14 @@ async fn serve(
         () = requests.run(tap) => conn.closed().await,
     };
     table.notify(&lost_notice(&lost));
+}
+
+fn server_name(conn: &quinn::Connection) -> Option<Arc<str>> {
+    let data = conn.handshake_data()?;
+    let data = data
+        .downcast::<quinn::crypto::rustls::HandshakeData>()
+        .ok()?;
+    data.server_name.map(Into::into)
 }
 
 pub(super) fn lost_notice(error: &quinn::ConnectionError) -> Notice {
@@ -217,6 +226,8 @@ pub(super) fn lost_notice(error: &quinn::ConnectionError) -> Notice {
 /// The requests of one connection.
 struct Requests {
     conn: quinn::Connection,
+    /// What the peer's TLS has asked for.
+    server_name: Option<Arc<str>>,
     shared: Arc<Shared>,
     table: Arc<Table>,
     notes: Arc<Notes>,
@@ -373,6 +384,7 @@ impl Requests {
         let request = Request {
             connect,
             peer,
+            server_name: self.server_name.clone(),
             http: HttpVersion::Http3,
             role: Role::Server,
             draft,
