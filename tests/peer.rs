@@ -106,7 +106,10 @@ impl Http {
     }
 }
 
-/// What a client grants to the server in each session.
+/// Whom a test asks where it does not say.
+const LOCALHOST: &str = "localhost";
+
+/// What a client grants to the server in each session, and whom it asks for in TLS.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
     /// Bytes of stream data, all in all. The client of HTTP/3 grants no more later; that of HTTP/2 does as it reads.
@@ -115,6 +118,8 @@ pub(crate) struct Terms {
     pub(crate) streams: u32,
     /// Bytes of one stream ahead of its reader.
     pub(crate) window: u32,
+    /// The name that TLS asks for. An address is no name: then it asks for none.
+    pub(crate) name: &'static str,
 }
 
 impl Default for Terms {
@@ -124,6 +129,7 @@ impl Default for Terms {
             data: 1 << 40,
             streams: 1 << 16,
             window: 1 << 20,
+            name: LOCALHOST,
         }
     }
 }
@@ -211,13 +217,23 @@ impl Peer {
         path: &str,
         fields: &[(&str, &str)],
     ) -> (u16, Option<PeerSession>) {
+        self.ask_of(LOCALHOST, path, fields).await
+    }
+
+    /// The same of another authority.
+    pub(crate) async fn ask_of(
+        &self,
+        authority: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> (u16, Option<PeerSession>) {
         match self {
             Self::Http3(connection) => {
-                let (status, session) = connection.ask(path, fields).await;
+                let (status, session) = connection.ask(authority, path, fields).await;
                 (status, session.map(PeerSession::Http3))
             }
             Self::Http2(connection) => {
-                let (head, session) = connection.ask(path, fields).await;
+                let (head, session) = connection.ask(authority, path, fields).await;
                 (head.status, session.map(PeerSession::Http2))
             }
         }
@@ -248,7 +264,7 @@ pub(crate) async fn ask(
         Http::Http3 => http3::ask(server.address, path, fields).await,
         Http::Http2 => {
             let connection = http2::Connection::connect(server.address, Terms::default()).await;
-            connection.ask(path, fields).await.0
+            connection.ask(LOCALHOST, path, fields).await.0
         }
     }
 }

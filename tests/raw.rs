@@ -69,7 +69,7 @@ impl Raw {
         address: SocketAddr,
         settings: &[(u64, u64)],
     ) -> Self {
-        let mut raw = Self::dial(endpoint.clone(), config, address).await;
+        let mut raw = Self::dial(endpoint.clone(), config, address, "localhost").await;
         raw.say_settings(settings).await;
         raw
     }
@@ -94,20 +94,30 @@ impl Raw {
 
     /// Connects with settings of QUIC, and says nothing.
     pub(crate) async fn silent_with(address: SocketAddr, config: quinn::ClientConfig) -> Self {
+        Self::silent_as("localhost", address, config).await
+    }
+
+    /// The same for another name in TLS.
+    pub(crate) async fn silent_as(
+        name: &str,
+        address: SocketAddr,
+        config: quinn::ClientConfig,
+    ) -> Self {
         let any_port = match address {
             SocketAddr::V4(_) => (Ipv4Addr::LOCALHOST, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::LOCALHOST, 0).into(),
         };
         let endpoint = quinn::Endpoint::client(any_port).unwrap();
-        Self::dial(endpoint, config, address).await
+        Self::dial(endpoint, config, address, name).await
     }
 
     async fn dial(
         endpoint: quinn::Endpoint,
         config: quinn::ClientConfig,
         address: SocketAddr,
+        name: &str,
     ) -> Self {
-        let conn = endpoint.connect_with(config, address, "localhost").unwrap();
+        let conn = endpoint.connect_with(config, address, name).unwrap();
         Self {
             conn: within("the handshake", conn).await.unwrap(),
             _endpoint: endpoint,

@@ -78,7 +78,7 @@ impl Connection {
         let mut transport = quinn::TransportConfig::default();
         transport.stream_receive_window(terms.window.into());
         config.transport_config(Arc::new(transport));
-        let mut raw = Raw::silent_with(server, config).await;
+        let mut raw = Raw::silent_as(terms.name, server, config).await;
         let streams = terms.streams.into();
         raw.say_settings(&[
             (0x33, 1),
@@ -103,8 +103,19 @@ impl Connection {
         }))
     }
 
-    pub(crate) async fn ask(&self, path: &str, fields: &[(&str, &str)]) -> (u16, Option<Session>) {
-        let all = [&connect_fields(path, "webtransport-h3"), fields].concat();
+    pub(crate) async fn ask(
+        &self,
+        authority: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> (u16, Option<Session>) {
+        let mut all = connect_fields(path, "webtransport-h3");
+        for (name, value) in &mut all {
+            if *name == ":authority" {
+                *value = authority;
+            }
+        }
+        all.extend(fields);
         let (send, mut recv) = self.0.raw.request(&all).await;
         let outlet = self.0.sessions.begin(send.id().into());
         let status = within("the response", read_status(&mut recv)).await;

@@ -40,7 +40,7 @@ impl Connection {
         let tls = tokio_rustls::TlsConnector::from(Arc::new(tls));
         let tcp = within("TCP", TcpStream::connect(server)).await.unwrap();
         tcp.set_nodelay(true).unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
+        let name = ServerName::try_from(terms.name).unwrap();
         let tls = within("TLS", tls.connect(name, tcp)).await.unwrap();
         let client = within("HTTP/2", Client::new(tls, limits)).await.unwrap();
         Self {
@@ -55,8 +55,13 @@ impl Connection {
     }
 
     /// Asks for a session, which begins where the status is of the 200s.
-    pub(crate) async fn ask(&self, path: &str, fields: &[(&str, &str)]) -> (Head, Option<Session>) {
-        let mut ask = Ask::new(&format!("https://localhost{path}")).unwrap();
+    pub(crate) async fn ask(
+        &self,
+        authority: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> (Head, Option<Session>) {
+        let mut ask = Ask::new(&format!("https://{authority}{path}")).unwrap();
         let fields = fields.iter();
         ask.fields = fields
             .map(|(name, value)| {
