@@ -1,8 +1,9 @@
 //! Holds WebTransport sessions and calls handlers that are WebAssembly components.
 //!
-//! [`server`] is the whole: it binds, accepts, admits, runs one task per session and drains. It is the only place where a
-//! [`transport`] (QUIC and HTTP/3 in, sessions out) meets a [`runtime`] (components in, one instance per session out).
-//! `router` finds the route for a request; [`config`] holds every limit; the `wharf` binary is [`cli`] over that.
+//! [`server`] is the whole: it binds, accepts, admits, runs one task per session, reloads and drains. It is the only place
+//! where a [`transport`] (QUIC and HTTP/3 in, sessions out) meets a [`runtime`] (components in, one instance per session
+//! out). `router` finds the tenant and the route for a request; [`config`] holds every limit; the `wharf` binary is [`cli`]
+//! over that.
 //! [`transport::client`] is the other end: it asks servers for sessions.
 //!
 //! ```text
@@ -66,6 +67,7 @@
 //! acceptor bring all of it to an end. Types of `quinn` 0.11, `tokio-rustls` 0.26, `rustls` 0.23 and `http` 1 are part of
 //! the interface.
 
+mod authority;
 pub mod cli;
 mod close;
 pub mod config;

@@ -1,27 +1,34 @@
 //! Certificates: from files, or made for development.
 
-use std::{net::Ipv4Addr, net::Ipv6Addr, path::Path, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::ResolvesServerCert,
+    sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
 use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 
+mod certificates;
+
+pub(crate) use certificates::{Certificates, Choice};
+
 /// How long a development certificate is good. Browsers take a certificate by its hash only where it is good for 14 days
 /// at most (W3C WebTransport, "Verifying a Certificate Hash").
 const DEVELOPMENT_DAYS: i64 = 13;
 
-/// A certificate chain with its key.
-#[derive(Debug)]
-pub struct Certificate {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-}
+/// A certificate chain with its key. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct Certificate(Arc<CertifiedKey>);
 
 impl Certificate {
     /// Makes a certificate for this machine alone: `localhost`, `127.0.0.1` and `::1`, good for 13 days.
@@ -30,27 +37,39 @@ impl Certificate {
     ///
     /// When the machine has no randomness to give.
     pub fn development() -> anyhow::Result<Self> {
+        Self::development_for(&[])
+    }
+
+    /// Makes one for these hosts as well, names or addresses.
+    pub(crate) fn development_for(hosts: &[String]) -> anyhow::Result<Self> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
         params.subject_alt_names.extend([
             SanType::IpAddress(Ipv4Addr::LOCALHOST.into()),
             SanType::IpAddress(Ipv6Addr::LOCALHOST.into()),
         ]);
+        for host in hosts {
+            let address = host.trim_start_matches('[').trim_end_matches(']');
+            params
+                .subject_alt_names
+                .push(match address.parse::<IpAddr>() {
+                    Ok(address) => SanType::IpAddress(address),
+                    Err(_) => SanType::DnsName(host.trim_end_matches('.').try_into()?),
+                });
+        }
         // An hour back, for clocks that differ.
         params.not_before = OffsetDateTime::now_utc() - Duration::HOUR;
         params.not_after = params.not_before + Duration::days(DEVELOPMENT_DAYS);
         let certificate = params.self_signed(&key)?;
-        Ok(Self {
-            chain: vec![certificate.into()],
-            key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-        })
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        Self::new(vec![certificate.into()], key)
     }
 
     /// Reads a PEM chain, the server's own certificate first, and its PEM key.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or holds no such thing, each by its name.
+    /// When a file cannot be read or holds no such thing, or the two do not belong together: each by its name.
     pub fn from_files(chain: &Path, key: &Path) -> anyhow::Result<Self> {
         let certificates = CertificateDer::pem_file_iter(chain)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -71,33 +90,46 @@ impl Certificate {
                 key.display()
             )
         })?;
-        Ok(Self {
-            chain: certificates,
-            key: private,
+        Self::new(certificates, private).with_context(|| {
+            format!(
+                "{}: the private key does not belong to the certificate {}",
+                key.display(),
+                chain.display()
+            )
         })
+    }
+
+    fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> anyhow::Result<Self> {
+        let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())?;
+        Ok(Self(Arc::new(certified)))
     }
 
     /// The SHA-256 of the server's own certificate, as browsers take it in `serverCertificateHashes`.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
-        self.chain
-            .first()
-            .map_or([0; 32], |own| Sha256::digest(own).into())
+        let own = self.0.cert.first();
+        own.map_or([0; 32], |own| Sha256::digest(own).into())
     }
 
     /// The TLS settings of a server with this certificate: TLS 1.3, no early data.
     ///
     /// # Errors
     ///
-    /// When the key does not belong to the certificate.
+    /// When TLS cannot be set up so.
     pub fn server_config(&self) -> anyhow::Result<rustls::ServerConfig> {
-        let provider = Arc::new(ring::default_provider());
-        rustls::ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13])?
-            .with_no_client_auth()
-            .with_single_cert(self.chain.clone(), self.key.clone_key())
-            .context("the private key does not belong to the certificate")
+        server_config(Arc::new(SingleCertAndKey::from(self.0.clone())))
     }
+}
+
+fn server_config(resolver: Arc<dyn ResolvesServerCert>) -> anyhow::Result<rustls::ServerConfig> {
+    let provider = Arc::new(ring::default_provider());
+    Ok(rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(resolver))
 }
 
 #[cfg(test)]
@@ -122,6 +154,27 @@ mod tests {
         assert!(
             format!("{error:#}").contains(&file.path().display().to_string()),
             "{error:#}"
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_not_the_certificates_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = |name: &str| {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            let chain = folder.path().join(name).with_extension("pem");
+            std::fs::write(&chain, params.self_signed(&key).unwrap().pem()).unwrap();
+            let file = folder.path().join(name).with_extension("key");
+            std::fs::write(&file, key.serialize_pem()).unwrap();
+            (chain, file)
+        };
+        let (a, b) = (pair("a"), pair("b"));
+        Certificate::from_files(&a.0, &a.1).unwrap();
+        let error = Certificate::from_files(&a.0, &b.1).unwrap_err().to_string();
+        assert!(
+            error.contains("b.key") && error.contains("a.pem"),
+            "{error}"
         );
     }
 }
