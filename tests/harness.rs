@@ -18,7 +18,7 @@ use tracing_subscriber::{Layer, layer::SubscriberExt as _};
 use web_transport_quinn::{Client, ClientBuilder, Session};
 use wharf::{
     config::{Config, Origins, Route, Tls},
-    server::{Host, Server},
+    server::{Handle, Host, Server},
 };
 
 use crate::peer::{Http, Peer, PeerSession};
@@ -68,6 +68,8 @@ pub(crate) struct TestServer {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) hash: [u8; 32],
     pub(crate) handle: Host,
+    /// What reloads it and ends it.
+    pub(crate) control: Handle,
     stop: Option<oneshot::Sender<()>>,
     running: tokio::task::JoinHandle<()>,
 }
@@ -95,6 +97,7 @@ impl TestServer {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut config = Config::new(vec![listen], Tls::Development, routes);
         config.sessions = 256;
+        config.sessions_per_ip = u32::MAX; // all are of this machine
         config.cache_dir = Some(root().join("target/test-cache"));
         change(&mut config);
         let server = Server::bind(config).await.unwrap();
@@ -104,6 +107,7 @@ impl TestServer {
             addresses: server.local_addrs().to_vec(),
             hash: server.certificate_hash(),
             handle: server.host(),
+            control: server.handle(),
             stop: Some(stop),
             running: tokio::spawn(server.run(async {
                 _ = stopped.await;
@@ -141,6 +145,11 @@ impl TestServer {
     /// Asks the server to stop, and waits until it has.
     pub(crate) async fn stop(mut self) {
         self.stop.take().unwrap().send(()).unwrap();
+        (&mut self.running).await.unwrap();
+    }
+
+    /// Waits until the server has stopped, which another has asked of it.
+    pub(crate) async fn ended(mut self) {
         (&mut self.running).await.unwrap();
     }
 

@@ -46,6 +46,7 @@ mod sessions;
 mod shutdown;
 mod soak;
 mod streams;
+mod tenants;
 mod tidy;
 mod vectors;
 mod wat;

@@ -43,6 +43,8 @@ const NEVER: &[(&str, &[&str])] = &[
         "host/src/router.rs",
         &["crate::server", "crate::cli", "quinn"],
     ),
+    ("host/src/router", &["crate::server", "crate::cli", "quinn"]),
+    ("host/src/authority.rs", &["crate::"]),
     (
         "host/src/config.rs",
         &["crate::server", "crate::router", "crate::cli"],

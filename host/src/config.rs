@@ -21,6 +21,8 @@ pub struct Config {
     pub sessions: u32,
     /// How long a handler runs before it yields to others, the unit of fairness among them. Default 1 ms.
     pub tick: Duration,
+    /// Live sessions of one address of a peer, or of one /64 of IPv6; the next is refused with 429. Default 256.
+    pub sessions_per_ip: u32,
     /// How long sessions may take to end by themselves when the server stops. Default 30 s.
     pub drain: Duration,
     /// Where compiled components are kept; `None` compiles at each start.
@@ -29,6 +31,9 @@ pub struct Config {
     pub transport: transport::Limits,
     /// What a handler may use.
     pub runtime: runtime::Limits,
+    /// The files that all of this was read from, watched besides the components and the
+    /// certificates. Default none.
+    pub sources: Vec<PathBuf>,
 }
 
 impl Config {
@@ -46,10 +51,12 @@ impl Config {
             tenants: vec![Tenant::new(DEFAULT_TENANT, tls, routes)],
             sessions,
             tick,
+            sessions_per_ip: 256,
             drain: Duration::from_secs(30),
             cache_dir,
             transport: transport::Limits::default(),
             runtime,
+            sources: Vec::new(),
         }
     }
 }
@@ -119,7 +126,7 @@ impl Default for TenantLimits {
 }
 
 /// Which certificate a server has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tls {
     /// One made at start, for loopback only.
@@ -153,6 +160,11 @@ pub struct Route {
     pub environment: Vec<(String, String)>,
     /// What a handler may use; `None`, the default, is what the host allows.
     pub runtime: Option<runtime::Limits>,
+    /// Live sessions; the next is refused with 429. Default unlimited, below the tenant's.
+    pub sessions: u32,
+    /// Live sessions of one address of a peer, or of one /64 of IPv6; the next is refused with 429. Default unlimited,
+    /// below the tenant's.
+    pub sessions_per_ip: u32,
 }
 
 impl fmt::Debug for Route {
@@ -181,6 +193,8 @@ impl Route {
             scope: Scope::default(),
             environment: Vec::new(),
             runtime: None,
+            sessions: u32::MAX,
+            sessions_per_ip: u32::MAX,
         }
     }
 }

@@ -33,7 +33,7 @@ pub use session::Guest;
 use crate::close::{self, Close};
 
 /// What a handler may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes of all memories and tables of one instance together, with what the host holds for its sessions. Default

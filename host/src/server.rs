@@ -1,72 +1,67 @@
-//! Binds, accepts, admits, runs one task per session, drains.
+//! Binds, accepts, admits, runs one task per session, reloads, drains.
 //!
 //! This is the only place where a transport meets a runtime: [`Host`] serves sessions with components; [`Server`] is a
 //! host with sockets of its own. Every task belongs to the future of [`Server::run`] and ends with it.
 
 use std::{fmt, future::Future, net::SocketAddr, time::Duration};
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 
 use crate::{
     close,
-    config::{Config, Tls},
-    runtime,
-    transport::{Exchange, Listener, Requested, tls::Certificate},
+    config::Config,
+    transport::{Exchange, Listener, Requested},
 };
 
+mod handle;
 mod handler;
 mod host;
+mod load;
 
+pub use crate::router::Refused;
+pub use handle::Handle;
 pub use handler::Handler;
 pub use host::Host;
+
+use handle::Wish;
 
 /// Requests that wait to be looked at, over all connections.
 const REQUESTED: usize = 64;
 /// How long a peer may take for the answer to a request that asks for no session.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long peers have to notice that a server has stopped at once.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 /// A server, bound and not yet running.
 pub struct Server {
     listener: Listener,
-    host: Host,
-    drain: Duration,
+    handle: Handle,
     /// How long sessions may take to end that have been closed.
     last: Duration,
-    hash: [u8; 32],
 }
 
 impl Server {
-    /// Loads the components and the certificate, and binds. Nothing is served until [`run`](Self::run).
+    /// Loads the components and the certificates, and binds. Nothing is served until [`run`](Self::run).
     ///
     /// # Errors
     ///
-    /// One that names the file, or the address, and what to do. Nothing is left half-started.
+    /// One that names the file, the tenant or the address, and what to do. Nothing is left half-started.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
-        let tenant = config.tenants.into_iter().next();
-        let tenant = tenant.context("no tenant to serve")?;
-        let certificate = match &tenant.tls {
-            Tls::Development => Certificate::development()?,
-            Tls::Files { certificate, key } => Certificate::from_files(certificate, key)?,
-        };
-        let tls = certificate.server_config()?;
+        anyhow::ensure!(!config.tenants.is_empty(), "no tenant to serve");
         // Closing sessions are bounded by their own timeout; the rest is for a callback that does not return.
         let last = config.transport.close_timeout + config.runtime.callback_deadline;
-        let options = runtime::Options {
-            limits: config.runtime,
-            sessions: config.sessions,
-            tick: config.tick,
-            cache_dir: config.cache_dir,
-        };
-        let host = Host::load(tenant.routes, options).await?;
+        let (listen, transport) = (config.listen.clone(), config.transport.clone());
+        let handle = Handle::load(config).await?;
+        let tls = handle.certificates().server_config()?;
         Ok(Self {
-            listener: Listener::bind(&config.listen, tls, config.transport)?,
-            host,
-            drain: config.drain,
+            listener: Listener::bind(&listen, tls, transport)?,
+            handle,
             last,
-            hash: certificate.hash(),
         })
     }
 
@@ -82,19 +77,26 @@ impl Server {
         self.listener.local_addrs()
     }
 
-    /// The SHA-256 of the certificate, for `serverCertificateHashes`.
+    /// The SHA-256 of the first tenant's certificate, for `serverCertificateHashes`.
     #[must_use]
     pub fn certificate_hash(&self) -> [u8; 32] {
-        self.hash
+        self.handle.certificate_hash()
     }
 
     /// What serves the sessions, for a look at it while the server runs.
     #[must_use]
     pub fn host(&self) -> Host {
-        self.host.clone()
+        self.handle.host()
     }
 
-    /// Serves until `shutdown` ends; then asks all sessions to end, gives them [`Config::drain`], and closes what is left.
+    /// What reloads, drains and stops the server while it runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Serves until `shutdown` ends, or [`Handle::drain`] is called; then asks all sessions to end, gives them
+    /// [`Config::drain`], and closes what is left. [`Handle::stop`] cuts that short.
     ///
     /// # Cancel safety
     ///
@@ -104,19 +106,37 @@ impl Server {
         let mut listening = JoinSet::new();
         listening.spawn(self.listener.clone().run(sender));
         let mut work = Work {
-            host: self.host,
+            host: self.handle.host(),
             requests,
             sessions: JoinSet::new(),
             answers: JoinSet::new(),
         };
+        let mut wishes = self.handle.wishes();
         tokio::select! {
             () = shutdown => {}
+            () = wished(&mut wishes, Wish::Drain) => {}
             () = work.serve() => {}
         }
-        tracing::info!(sessions = work.sessions.len(), drain = ?self.drain, "draining");
+        let drain = self.handle.look_at_config(|config| config.drain);
+        tracing::info!(sessions = work.sessions.len(), ?drain, "draining");
         self.listener.drain();
-        let drained = tokio::time::timeout(self.drain, work.drain()).await;
-        if drained.is_err() {
+        let stopped = tokio::select! {
+            () = self.end_sessions(&mut work, drain) => false,
+            () = wished(&mut wishes, Wish::Stop) => true,
+        };
+        if stopped {
+            tracing::info!(sessions = work.sessions.len(), "stopping at once");
+            drop(work);
+            _ = tokio::time::timeout(AT_ONCE, self.listener.close()).await;
+        } else {
+            drop(work);
+            self.listener.close().await;
+        }
+    }
+
+    /// Waits for the sessions, at most so long, and closes those that are left.
+    async fn end_sessions(&self, work: &mut Work, drain: Duration) {
+        if tokio::time::timeout(drain, work.drain()).await.is_err() {
             tracing::info!(
                 sessions = work.sessions.len(),
                 "closing the sessions that are left"
@@ -125,9 +145,13 @@ impl Server {
             self.listener.close_sessions(code, reason);
             _ = tokio::time::timeout(self.last, work.drain()).await;
         }
-        drop(work);
-        self.listener.close().await;
     }
+}
+
+/// Ends when that much, or more, is wished.
+async fn wished(wishes: &mut watch::Receiver<Wish>, wish: Wish) {
+    // The server itself holds the sender, so it is not gone.
+    _ = wishes.wait_for(|wished| *wished >= wish).await;
 }
 
 impl fmt::Debug for Server {

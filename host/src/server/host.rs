@@ -1,20 +1,19 @@
-//! Serves sessions with the components of its routes, whoever accepted them.
+//! Serves sessions with the components of its tenants' routes, whoever accepted them.
 
 use std::{
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
-use tokio::sync::Semaphore;
-
+use super::load;
 use crate::{
-    config::{self, DEFAULT_TENANT},
-    router::{Route, Router},
-    runtime::{Account, AccountLimits, Exit, Label, Options, Runtime, Terms, Unseated},
-    transport::{Incoming, Response},
+    config::{self, Config, DEFAULT_TENANT},
+    router::{Census, Most, Place, Refused, Route, Router, Tenant},
+    runtime::{self, Exit, Label, Options, Runtime, Unseated},
+    transport::{Incoming, Request, Response},
 };
 
 /// Components, loaded, and what serves sessions with them. Cloning it is cheap; all clones are one host.
@@ -27,75 +26,88 @@ pub struct Host {
 }
 
 struct Inner {
-    router: Router,
+    router: RwLock<Arc<Router>>,
     runtime: Runtime,
-    account: Account,
-    permits: Arc<Semaphore>,
-    sessions: u32,
+    sessions_per_ip: AtomicU32,
+    census: Arc<Census>,
     next_session: AtomicU64,
 }
 
 impl Host {
     /// Loads the components of all routes, and reserves memory for [`Options::sessions`] instances, or fewer where the
-    /// machine holds fewer. Compiling a component may take seconds.
+    /// machine holds fewer. Compiling a component may take seconds. The routes serve every authority.
     ///
     /// # Errors
     ///
     /// One line that names the file, what is wrong with it and the remedy.
     pub async fn load(routes: Vec<config::Route>, options: Options) -> anyhow::Result<Self> {
+        // Whose program it is shows its own certificate.
+        let tenant = config::Tenant::new(DEFAULT_TENANT, config::Tls::Development, routes);
+        Self::with(&[tenant], u32::MAX, options).await
+    }
+
+    /// The same for the tenants of a configuration.
+    pub(super) async fn of(config: &Config) -> anyhow::Result<Self> {
+        let options = Options {
+            limits: config.runtime.clone(),
+            sessions: config.sessions,
+            tick: config.tick,
+            cache_dir: config.cache_dir.clone(),
+        };
+        Self::with(&config.tenants, config.sessions_per_ip, options).await
+    }
+
+    async fn with(
+        tenants: &[config::Tenant],
+        sessions_per_ip: u32,
+        options: Options,
+    ) -> anyhow::Result<Self> {
         let limits = options.limits.clone();
-        let account = Account::new(AccountLimits::default());
         let runtime = Runtime::new(options)?;
-        let mut loaded = Vec::new();
-        for config::Route {
-            name,
-            path,
-            component: file,
-            origins,
-            quirks,
-            scope,
-            environment,
-            runtime: own_limits,
-        } in routes
-        {
-            let limits = own_limits.unwrap_or_else(|| limits.clone());
-            let mut terms = Terms::new(limits, account.clone());
-            (terms.scope, terms.environment) = (scope, environment);
-            let runtime = runtime.clone();
-            // Compiling takes a while; what else the program does goes on.
-            let component =
-                tokio::task::spawn_blocking(move || runtime.load(&file, terms)).await??;
-            loaded.push(Route {
-                name: name.into(),
-                path,
-                component,
-                origins,
-                quirks,
-            });
-        }
-        let sessions = runtime.sessions();
+        let router = load::router(&runtime, &limits, tenants, &Router::default()).await?;
+        router.limit_accounts();
         Ok(Self {
             inner: Arc::new(Inner {
-                router: Router::new(loaded),
+                router: RwLock::new(Arc::new(router)),
                 runtime,
-                account,
-                permits: Arc::new(Semaphore::new(sessions as usize)),
-                sessions,
+                sessions_per_ip: AtomicU32::new(sessions_per_ip),
+                census: Arc::default(),
                 next_session: AtomicU64::new(1),
             }),
         })
     }
 
+    /// Loads these tenants beside those that are served. Components whose files and settings are as before are the same.
+    pub(super) async fn load_again(
+        &self,
+        limits: &runtime::Limits,
+        tenants: &[config::Tenant],
+    ) -> anyhow::Result<Router> {
+        let inner = &*self.inner;
+        load::router(&inner.runtime, limits, tenants, &inner.router()).await
+    }
+
+    /// Has requests find their handlers by that router from now on.
+    pub(super) fn serve_by(&self, router: Router, sessions_per_ip: u32) {
+        let inner = &*self.inner;
+        router.limit_accounts();
+        inner
+            .sessions_per_ip
+            .store(sessions_per_ip, Ordering::Relaxed);
+        *inner.router.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(router);
+    }
+
     /// Sessions that live, or are being decided.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        (self.inner.sessions as usize).saturating_sub(self.inner.permits.available_permits())
+        self.inner.census.all() as usize
     }
 
     /// What a tenant's sessions use, if there is such a tenant.
     #[must_use]
     pub fn account(&self, tenant: &str) -> Option<Account> {
-        (tenant == DEFAULT_TENANT).then(|| self.inner.account.clone())
+        let router = self.inner.router();
+        Some(router.tenant(tenant)?.account.clone())
     }
 
     /// Instances of components that live.
@@ -104,8 +116,9 @@ impl Host {
         self.inner.runtime.instances()
     }
 
-    /// Decides on a request, and serves the session that comes of it to its end: finds the route for the request's
-    /// whole path, checks the origin, asks the component where it decides itself, and runs it in an instance of its own.
+    /// Decides on a request, and serves the session that comes of it to its end: finds the tenant by the request's
+    /// authority and the route by its whole path, checks the origin, asks the component where it decides itself, and runs
+    /// it in an instance of its own.
     ///
     /// # Cancel safety
     ///
@@ -113,49 +126,41 @@ impl Host {
     pub async fn serve(&self, mut incoming: Incoming) {
         let inner = &*self.inner;
         let request = incoming.request().clone();
-        let route = match inner.router.find(&request) {
-            Ok(route) => route,
-            Err(refused) => {
-                let (path, origin) = (&request.connect.path, &request.connect.origin);
-                tracing::debug!(peer = %request.peer, path, ?origin, ?refused, "session refused");
-                return incoming.refuse(&Response::new(refused.status())).await;
-            }
-        };
-        let Ok(_permit) = inner.permits.clone().try_acquire_owned() else {
-            tracing::debug!(peer = %request.peer, limit = inner.sessions, "session refused: the host is full");
-            return incoming.refuse(&Response::new(503)).await;
+        let (tenant, route, _places) = match inner.admit(&request) {
+            Ok(admitted) => admitted,
+            Err(refused) => return refuse(incoming, refused, None).await,
         };
         let session = inner.next_session.fetch_add(1, Ordering::Relaxed);
         let label = Label {
             session,
-            tenant: DEFAULT_TENANT.into(),
+            tenant: tenant.name.clone(),
             route: route.name.clone(),
             path: request.connect.path.clone(),
         };
         let mut seat = match route.component.seat(label).await {
             Ok(seat) => seat,
-            Err(Unseated::Failed(_)) => return incoming.refuse(&Response::new(500)).await,
-            Err(Unseated::Resting(remaining)) => {
-                tracing::debug!(peer = %request.peer, ?remaining, "session refused: its instance trapped repeatedly");
-                return incoming.refuse(&Response::new(503)).await;
-            }
+            Err(Unseated::Failed(_)) => return refuse(incoming, Refused::Failed, None).await,
+            Err(Unseated::Resting(_)) => return refuse(incoming, Refused::Resting, None).await,
         };
         let mut response = Response::new(200);
         if route.component.admits() {
             response = match seat.admit(&request).await {
                 Ok(Ok(acceptance)) => acceptance,
-                Ok(Err(rejection)) => return incoming.refuse(&rejection).await,
-                Err(_) => return incoming.refuse(&Response::new(500)).await,
+                Ok(Err(rejection)) => {
+                    return refuse(incoming, Refused::Handler, Some(rejection)).await;
+                }
+                Err(_) => return refuse(incoming, Refused::Failed, None).await,
             };
         }
         tracing::debug!(
             session,
+            tenant = &*tenant.name,
             peer = %request.peer,
             path = request.connect.path,
             draft = request.draft,
             "session accepted"
         );
-        incoming.bear_with(route.quirks);
+        incoming.bear_with(route.config.quirks);
         match incoming.accept(&response).await {
             Ok(begun) => match seat.run(begun, &request).await {
                 Exit::Returned => {}
@@ -167,6 +172,54 @@ impl Host {
                 tracing::debug!(peer = %request.peer, %error, "no session began");
             }
         }
+    }
+}
+
+/// Every refusal passes here.
+async fn refuse(incoming: Incoming, refused: Refused, response: Option<Response>) {
+    let request = incoming.request();
+    tracing::debug!(
+        peer = %request.peer,
+        authority = request.connect.authority,
+        path = request.connect.path,
+        origin = request.connect.origin,
+        reason = refused.reason(),
+        "session refused"
+    );
+    let response = response.unwrap_or_else(|| Response::new(refused.status()));
+    incoming.refuse(&response).await;
+}
+
+impl Inner {
+    fn router(&self) -> Arc<Router> {
+        let router = self.router.read().unwrap_or_else(PoisonError::into_inner);
+        router.clone()
+    }
+
+    /// Finds who serves a request, and a place for it on the host, of the tenant and of the route. It holds no more of the
+    /// router than that, which may be replaced while the session lives.
+    fn admit(&self, request: &Request) -> Result<(Arc<Tenant>, Arc<Route>, [Place; 3]), Refused> {
+        let (tenant, route) = self.router().find(request)?;
+        let peer = request.peer.ip();
+        let most = Most {
+            all: self.runtime.sessions(),
+            per_network: self.sessions_per_ip.load(Ordering::Relaxed),
+        };
+        let on_host = self.census.enter(peer, most);
+        let on_host = on_host.map_err(|full| full.or(Refused::HostFull))?;
+        let most = Most {
+            all: tenant.limits.sessions,
+            per_network: tenant.limits.sessions_per_ip,
+        };
+        let of_tenant = tenant.census.enter(peer, most);
+        let of_tenant = of_tenant.map_err(|full| full.or(Refused::TenantFull))?;
+        let most = Most {
+            all: route.config.sessions,
+            per_network: route.config.sessions_per_ip,
+        };
+        let of_route = route.census.enter(peer, most);
+        let of_route = of_route.map_err(|full| full.or(Refused::RouteFull))?;
+        Ok((tenant, route, [on_host, of_tenant, of_route]))
     }
 }
 
