@@ -119,12 +119,24 @@ impl Wharf {
 
     /// Waits for a line of the log with that in it.
     pub(crate) async fn logs(&self, part: &str) {
+        self.logs_times(part, 1).await;
+    }
+
+    /// Waits for so many lines of the log with that in them.
+    pub(crate) async fn logs_times(&self, part: &str, times: usize) {
         let mut log = self.log.clone();
-        let found = log.wait_for(|lines| lines.iter().any(|line| line.contains(part)));
+        let found = log.wait_for(|lines| {
+            let found = lines.iter().filter(|line| line.contains(part));
+            found.count() >= times
+        });
         let found = tokio::time::timeout(crate::harness::PATIENCE, found)
             .await
             .is_ok_and(|found| found.is_ok());
-        assert!(found, "no line has {part:?} among {:#?}", self.log.borrow());
+        assert!(
+            found,
+            "not {times} lines have {part:?} among {:#?}",
+            self.log.borrow()
+        );
     }
 
     /// Whether a line of the log has that in it.
@@ -134,10 +146,23 @@ impl Wharf {
 
     /// Asks the program to end, as Ctrl-C does, and waits until it has: its exit code.
     #[cfg(unix)]
-    pub(crate) async fn interrupt(mut self) -> Option<i32> {
+    pub(crate) async fn interrupt(self) -> Option<i32> {
+        self.signal("INT").await;
+        self.exit().await
+    }
+
+    /// Sends the program a signal, by its name.
+    #[cfg(unix)]
+    pub(crate) async fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill").args(["-INT", &pid]).status().await;
+        let mut kill = Command::new("kill");
+        let sent = kill.args([&format!("-{name}"), &pid]).status().await;
         assert!(sent.unwrap().success());
+    }
+
+    /// Waits until the program has ended: its exit code.
+    #[cfg(unix)]
+    pub(crate) async fn exit(mut self) -> Option<i32> {
         within("the program to end", self.child.wait())
             .await
             .unwrap()

@@ -40,6 +40,7 @@ mod random;
 mod raw;
 mod readme;
 mod relay;
+mod reload;
 mod resets;
 mod sandbox;
 mod sessions;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     binary::Wharf,
     harness::{Log, TestServer, path, root, within},
-    peer::{End, Http, Peer, over_both},
+    peer::{End, Http, Peer, Terms, over_both},
 };
 
 over_both!(a_server_that_stops_asks_its_handlers_and_closes_the_sessions_that_stay);
@@ -47,4 +47,33 @@ async fn a_server_that_stops_waits_for_a_session_that_ends_in_time(http: Http) {
 async fn an_interrupt_ends_the_program_with_code_0() {
     let wharf = Wharf::run(&root().join("guests/echo")).await;
     assert_eq!(wharf.interrupt().await, Some(0));
+}
+
+over_both!(a_server_that_is_stopped_waits_for_no_session);
+async fn a_server_that_is_stopped_waits_for_no_session(http: Http) {
+    let server = TestServer::start().await;
+    let path = path("report");
+    let session = server.session(http, &path).await;
+    server.control.drain();
+    assert!(server.control.is_draining());
+    session.draining().await;
+    Log::line(&path, "drain").await;
+    server.control.stop();
+    assert_ne!(session.closed().await, End::Fin);
+    within("the server to stop", server.ended()).await;
+}
+
+#[cfg(unix)]
+over_both!(a_second_signal_ends_the_program_at_once_and_with_code_0);
+#[cfg(unix)]
+async fn a_second_signal_ends_the_program_at_once_and_with_code_0(http: Http) {
+    // It drains for 30 s.
+    let wharf = Wharf::run(&root().join("guests/echo")).await;
+    let peer = Peer::connect_to(http, wharf.address(), Terms::default()).await;
+    let session = peer.session("/").await;
+    wharf.signal("TERM").await;
+    session.draining().await;
+    session.expect_echo(b"everything goes on").await;
+    wharf.signal("TERM").await;
+    assert_eq!(wharf.exit().await, Some(0));
 }

@@ -4,6 +4,11 @@ use std::{fmt, io::Write as _, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 
+use crate::{
+    config::Config,
+    server::{Server, Watch},
+};
+
 mod connect;
 mod run;
 
@@ -77,26 +82,108 @@ fn say(line: &str) {
     _ = writeln!(std::io::stderr(), "wharf: {line}");
 }
 
-/// Ends with Ctrl-C or, where there is one, a termination signal: the first from this call on, which takes the signals from
-/// the system.
-fn interrupt() -> impl Future<Output = ()> {
-    #[cfg(unix)]
-    let taken = {
-        use tokio::signal::unix::{SignalKind, signal};
-        (
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::terminate()),
-        )
+/// Serves until a signal asks the server to drain; a second one stops it at once. Files that change are loaded anew
+/// meanwhile, by way of `load`, and all of them at each SIGHUP.
+async fn serve(server: Server, signals: Signals, load: impl FnMut() -> anyhow::Result<Config>) {
+    let Signals {
+        mut interrupts,
+        mut hangups,
+    } = signals;
+    let handle = server.handle();
+    let watch = Watch::new(handle.clone(), load);
+    let end = async {
+        interrupts.next().await;
+        handle.drain();
+        interrupts.next().await;
+        handle.stop();
+        std::future::pending().await
     };
-    async move {
+    tokio::select! {
+        () = server.run(std::future::pending()) => {}
+        () = watch.run(async || hangups.next().await) => {}
+        () = end => {}
+    }
+}
+
+/// Ends with the first Ctrl-C or termination signal from this call on.
+fn interrupt() -> impl Future<Output = ()> {
+    let mut interrupts = Interrupts::take();
+    async move { interrupts.next().await }
+}
+
+/// The signals that a server obeys, taken from the system.
+struct Signals {
+    interrupts: Interrupts,
+    hangups: Hangups,
+}
+
+impl Signals {
+    fn take() -> Self {
+        Self {
+            interrupts: Interrupts::take(),
+            hangups: Hangups::take(),
+        }
+    }
+}
+
+/// Ctrl-C and, where there is one, the termination signal.
+struct Interrupts {
+    #[cfg(unix)]
+    taken: Option<[tokio::signal::unix::Signal; 2]>,
+}
+
+impl Interrupts {
+    fn take() -> Self {
+        Self {
+            #[cfg(unix)]
+            taken: {
+                use tokio::signal::unix::{SignalKind, signal};
+                let interrupt = signal(SignalKind::interrupt()).ok();
+                interrupt
+                    .zip(signal(SignalKind::terminate()).ok())
+                    .map(Into::into)
+            },
+        }
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
         #[cfg(unix)]
-        if let (Ok(mut interrupted), Ok(mut terminated)) = taken {
+        if let Some([interrupt, terminate]) = &mut self.taken {
             tokio::select! {
-                _ = interrupted.recv() => {}
-                _ = terminated.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
             }
             return;
         }
         _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+/// SIGHUP, where there is one.
+struct Hangups {
+    #[cfg(unix)]
+    taken: Option<tokio::signal::unix::Signal>,
+}
+
+impl Hangups {
+    fn take() -> Self {
+        Self {
+            #[cfg(unix)]
+            taken: {
+                use tokio::signal::unix::{SignalKind, signal};
+                signal(SignalKind::hangup()).ok()
+            },
+        }
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(hangup) = &mut self.taken {
+            _ = hangup.recv().await;
+            return;
+        }
+        std::future::pending().await
     }
 }

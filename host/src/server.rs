@@ -22,11 +22,13 @@ mod handle;
 mod handler;
 mod host;
 mod load;
+mod reload;
 
 pub use crate::router::Refused;
 pub use handle::Handle;
 pub use handler::Handler;
 pub use host::Host;
+pub use reload::Watch;
 
 use handle::Wish;
 

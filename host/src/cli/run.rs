@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+use super::Signals;
 use crate::{
     config::{Config, Origins, Route, Tls},
     guest,
@@ -98,7 +99,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let mut config = Config::new(args.listen, tls, vec![route]);
     config.cache_dir = super::cache_dir();
     config.sessions_per_ip = u32::MAX; // whoever tries it out is one peer
-    let server = Server::bind(config).await?;
+    let server = Server::bind(config.clone()).await?;
     let url = |&address: &SocketAddr| format!("https://{}/", dialable(address));
     let urls: Vec<_> = server.local_addrs().iter().map(url).collect();
     let target = Target {
@@ -107,10 +108,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         component: name,
         version: env!("CARGO_PKG_VERSION"),
     };
+    let signals = Signals::take(); // before anybody can know that it serves
     announce(&target, &urls, page.local_addr(), &args.handler);
     tokio::select! {
         served = page.run(target) => served.context("the page's socket failed"),
-        () = server.run(super::interrupt()) => Ok(()),
+        () = super::serve(server, signals, move || Ok(config.clone())) => Ok(()),
     }
 }
 
@@ -130,7 +132,8 @@ fn raise_file_limit() {
 fn announce(target: &Target, urls: &[String], page: SocketAddr, handler: &Path) {
     let text = format!(
         "wharf {version} serves {handler}\n\n  page     http://{page}/\n  session  {urls}\n  hash     sha-256 {hash}\n\n\
-         Open the page, or connect with the hash in serverCertificateHashes. Ctrl-C stops.\n",
+         Open the page, or connect with the hash in serverCertificateHashes. Ctrl-C stops.\n\
+         When the component's file changes, new sessions have the new one.\n",
         version = target.version,
         handler = handler.display(),
         page = dialable(page),
