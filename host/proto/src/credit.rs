@@ -104,6 +104,8 @@ pub struct ReceiveCredit {
     received: u64,
     consumed: u64,
     forgiven: u64,
+    /// The window was enlarged and the peer has not been told.
+    enlarged: bool,
 }
 
 impl ReceiveCredit {
@@ -117,6 +119,7 @@ impl ReceiveCredit {
             received: 0,
             consumed: 0,
             forgiven: 0,
+            enlarged: false,
         }
     }
 
@@ -161,11 +164,21 @@ impl ReceiveCredit {
         self.forgiven = self.forgiven.saturating_add(n);
     }
 
-    /// The new limit to tell the peer, once at least half of the window was consumed since the last. Each is greater
-    /// than the one before.
+    /// Grants a window of that size from now on. One that is not larger than the one before has no effect: what was
+    /// granted is not taken back.
+    pub fn enlarge(&mut self, window: u64) {
+        if window > self.window {
+            self.window = window;
+            self.enlarged = true;
+        }
+    }
+
+    /// The new limit to tell the peer, once at least half of the window was consumed since the last, or the window was
+    /// enlarged. Each is greater than the one before.
     pub fn poll_update(&mut self) -> Option<u64> {
         let limit = self.update()?;
         self.limit = limit;
+        self.enlarged = false;
         Some(limit)
     }
 
@@ -180,7 +193,8 @@ impl ReceiveCredit {
         let limit = gone.saturating_add(self.window).min(self.max);
         let gain = limit.saturating_sub(self.limit);
         let worthwhile = self.window.div_ceil(2).max(1);
-        (gain >= worthwhile || (gain > 0 && limit == self.max)).then_some(limit)
+        let at_once = self.enlarged || limit == self.max;
+        (gain >= worthwhile || (gain > 0 && at_once)).then_some(limit)
     }
 }
 
@@ -304,12 +318,27 @@ mod tests {
         assert_eq!(ReceiveCredit::new(20, 12).available(), 12);
     }
 
+    #[test]
+    fn a_larger_window_is_granted_at_once_and_a_smaller_one_never() {
+        let mut credit = ReceiveCredit::new(10, 100);
+        credit.receive(10).unwrap();
+        credit.enlarge(11);
+        assert_eq!(credit.poll_update(), Some(11));
+        credit.enlarge(5);
+        assert_eq!(credit.poll_update(), None);
+        credit.receive(1).unwrap();
+        credit.consume(6);
+        assert_eq!(credit.poll_update(), Some(17), "half of the window of 11");
+        credit.enlarge(1_000);
+        assert_eq!(credit.poll_update(), Some(100), "never beyond the maximum");
+    }
+
     proptest! {
         #[test]
         fn a_pair_of_credits_agrees_and_never_passes_its_limit(
             window in 0..40u64,
             max in 0..200u64,
-            steps in prop::collection::vec((0..5u8, 0..50u64), 0..200),
+            steps in prop::collection::vec((0..6u8, 0..50u64), 0..200),
         ) {
             // What was sent and lost on the way.
             let mut lost = 0_u64;
@@ -327,6 +356,15 @@ mod tests {
                         ours.forgive(n);
                     },
                     3 => ours.forgive(n),
+                    4 => {
+                        let larger = n > ours.window;
+                        ours.enlarge(n);
+                        if let Some(limit) = ours.poll_update() {
+                            prop_assert!(theirs.raise(limit).is_ok());
+                        }
+                        let granted = ours.available().saturating_add(ours.outstanding());
+                        prop_assert!(!larger || granted >= n || theirs.limit() == max);
+                    }
                     _ => if let Some(limit) = ours.poll_update() {
                         prop_assert!(limit <= max);
                         prop_assert!(theirs.raise(limit).is_ok());

@@ -190,6 +190,12 @@ impl Mux {
         }
     }
 
+    /// Grants as much from now on, for a session whose own limits were not known when the first were told. Where it is
+    /// less than before, what was granted stays.
+    pub fn enlarge(&mut self, local: session::Limits) {
+        self.core.enlarge(local);
+    }
+
     /// The next event. The credit of the bytes in the last [`Event::Data`] goes back to the peer with this call. After
     /// [`Event::Closed`] there is none, for ever.
     pub fn poll_event(&mut self) -> Option<Event> {

@@ -103,8 +103,9 @@ pub struct Config {
 /// - commands: [`open`](Self::open), [`accept`](Self::accept) and [`end`](Self::end) for streams;
 ///   [`take_send_credit`](Self::take_send_credit), [`note_blocked`](Self::note_blocked), [`received`](Self::received)
 ///   and [`consumed`](Self::consumed) for the bytes on them; [`forgive`](Self::forgive) and
-///   [`forgive_stream`](Self::forgive_stream) for what a reset has lost; [`drain`](Self::drain),
-///   [`ask_to_drain`](Self::ask_to_drain), [`close`](Self::close) and [`fail`](Self::fail) for the session;
+///   [`forgive_stream`](Self::forgive_stream) for what a reset has lost; [`enlarge`](Self::enlarge) for what we grant;
+///   [`drain`](Self::drain), [`ask_to_drain`](Self::ask_to_drain), [`close`](Self::close) and [`fail`](Self::fail) for
+///   the session;
 /// - `poll_*` give out what is to be done: [`poll_event`](Self::poll_event) for the application and
 ///   [`poll_transmit`](Self::poll_transmit) for the CONNECT stream;
 /// - the rest are questions.
@@ -288,6 +289,14 @@ impl Session {
     /// The code to stop the stream with. If the bytes are beyond the limit, the session fails.
     pub fn received(&mut self, n: u64) -> Result<(), Violation> {
         self.count(|flow| flow.receive(n))
+    }
+
+    /// Grants as much from now on, for a session whose own limits were not known when the first were told. Where it is
+    /// less than before, what was granted stays.
+    pub fn enlarge(&mut self, local: Limits) {
+        if let Some(flow) = &mut self.flow {
+            flow.enlarge(local);
+        }
     }
 
     /// Counts bytes that came and were used: the peer may send as many again.

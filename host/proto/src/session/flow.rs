@@ -36,6 +36,13 @@ impl Flow {
         }
     }
 
+    /// Grants as much from now on, and nothing less.
+    pub(super) fn enlarge(&mut self, local: Limits) {
+        self.receive.enlarge(local.data);
+        self.accept.bi.enlarge(local.streams_bidi);
+        self.accept.uni.enlarge(local.streams_uni);
+    }
+
     /// Takes one of the streams that we may open. Without one, the peer is to be told.
     pub(super) fn open(&mut self, dir: Dir) -> Result<(), Exceeded> {
         let credit = self.open.get_mut(dir);
@@ -140,6 +147,10 @@ impl Flow {
 
     pub(super) const fn receive_credit(&self) -> u64 {
         self.receive.available()
+    }
+
+    pub(super) const fn unconsumed(&self) -> u64 {
+        self.receive.outstanding()
     }
 }
 

@@ -468,6 +468,25 @@ fn raised_limits_are_told_when_nothing_had_been_left() {
 }
 
 #[test]
+fn what_a_session_grants_beyond_its_first_limits_is_told_at_once() {
+    let mut session = session();
+    session.enlarge(Limits {
+        data: 101,
+        streams_bidi: 3,
+        streams_uni: 1,
+    });
+    let expected = [
+        Capsule::MaxData(limit(101)),
+        Capsule::MaxStreams(Dir::Bi, limit(3)),
+    ];
+    assert_eq!(news(&mut session), expected);
+    for dir in [Dir::Bi, Dir::Bi, Dir::Bi, Dir::Uni, Dir::Uni] {
+        session.accept(dir).unwrap();
+    }
+    session.accept(Dir::Uni).unwrap_err();
+}
+
+#[test]
 fn being_held_up_is_said_once_per_limit() {
     let mut session = session();
     session.take_send_credit(100);

@@ -73,6 +73,8 @@ enum Command {
     Datagram(usize),
     /// So many events are asked for.
     Events(usize),
+    /// So many bytes and streams are granted from now on.
+    Enlarge(u64, u64),
     Drain,
     Close(u32),
 }
@@ -191,6 +193,11 @@ impl End {
                 }
             }
             Command::Events(n) => self.take_events(n),
+            Command::Enlarge(data, streams) => self.mux.enlarge(session::Limits {
+                data,
+                streams_bidi: streams,
+                streams_uni: streams,
+            }),
             Command::Drain => self.mux.drain(),
             Command::Close(code) => self.mux.close(code, "closed", Closer::Local),
         }
@@ -429,6 +436,8 @@ fn any_step(scale: usize) -> impl Strategy<Value = Step> {
         2 => (place, -1..2i32).prop_map(|(place, priority)| Command::Priority(place, priority)),
         3 => (0..60usize).prop_map(Command::Datagram),
         14 => (0..6usize).prop_map(Command::Events),
+        1 => (0..900 * scale as u64, 0..9u64)
+            .prop_map(|(data, streams)| Command::Enlarge(data, streams)),
     ];
     prop_oneof![
         52 => command.prop_map(Step::Do),

@@ -44,6 +44,8 @@ enum Step {
     /// The network hands over what is at this place of what is in flight.
     Arrive(usize, usize),
     Drain(usize),
+    /// The end grants as much from now on.
+    Enlarge(usize, Limits),
     Close(usize, u32),
 }
 
@@ -113,6 +115,7 @@ impl Pair {
             }
             Step::Arrive(side, place) => self.at(side).0.arrive(place),
             Step::Drain(side) => self.at(side).0.session.drain(),
+            Step::Enlarge(side, limits) => self.at(side).0.session.enlarge(limits),
             Step::Close(side, code) => self.at(side).0.session.close(code, "closed"),
         }
         for end in &mut self.ends {
@@ -200,6 +203,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         8 => (side.clone(), 0..20usize).prop_map(|(side, n)| Step::Deliver(side, n)),
         14 => (side.clone(), place).prop_map(|(side, place)| Step::Arrive(side, place)),
         1 => side.clone().prop_map(Step::Drain),
+        1 => (side.clone(), any_limits()).prop_map(|(side, limits)| Step::Enlarge(side, limits)),
         1 => (side, 1..9u32).prop_map(|(side, code)| Step::Close(side, code)),
     ]
 }
