@@ -12,7 +12,7 @@ use super::load;
 use crate::{
     config::{self, Config, DEFAULT_TENANT},
     router::{Census, Most, Place, Refused, Route, Router, Tenant},
-    runtime::{self, Exit, Label, Options, Runtime, Unseated},
+    runtime::{self, Account, Exit, Label, Options, Runtime, Unseated},
     transport::{Incoming, Request, Response},
 };
 
