@@ -59,6 +59,28 @@ impl Config {
             sources: Vec::new(),
         }
     }
+
+    /// Gives each route the limits of its sessions, none of them above the host's, and the transport the credit that all
+    /// routes allow: so much a peer may be told of before it asks for a route.
+    pub(crate) fn settle_sessions(&mut self) {
+        let host = self.transport.session.clone();
+        let routes = self
+            .tenants
+            .iter_mut()
+            .flat_map(|tenant| &mut tenant.routes);
+        for route in routes {
+            let limits = match &route.session {
+                Some(limits) => limits.lowered_to(&host),
+                None => host.clone(),
+            };
+            let told = &mut self.transport.session;
+            told.streams_per_kind = told.streams_per_kind.min(limits.streams_per_kind);
+            told.session_receive_credit = told
+                .session_receive_credit
+                .min(limits.session_receive_credit);
+            route.session = Some(limits);
+        }
+    }
 }
 
 /// The name of the one tenant of a configuration that names none.
@@ -160,6 +182,8 @@ pub struct Route {
     pub environment: Vec<(String, String)>,
     /// What a handler may use; `None`, the default, is what the host allows.
     pub runtime: Option<runtime::Limits>,
+    /// What a session may hold; `None`, the default, is what the host allows, and nothing beyond that has effect.
+    pub session: Option<transport::SessionLimits>,
     /// Live sessions; the next is refused with 429. Default unlimited, below the tenant's.
     pub sessions: u32,
     /// Live sessions of one address of a peer, or of one /64 of IPv6; the next is refused with 429. Default unlimited,
@@ -195,6 +219,7 @@ impl Route {
             runtime: None,
             sessions: u32::MAX,
             sessions_per_ip: u32::MAX,
+            session: None,
         }
     }
 }

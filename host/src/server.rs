@@ -53,8 +53,9 @@ impl Server {
     /// # Errors
     ///
     /// One that names the file, the tenant or the address, and what to do. Nothing is left half-started.
-    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+    pub async fn bind(mut config: Config) -> anyhow::Result<Self> {
         anyhow::ensure!(!config.tenants.is_empty(), "no tenant to serve");
+        config.settle_sessions();
         // Closing sessions are bounded by their own timeout; the rest is for a callback that does not return.
         let last = config.transport.close_timeout + config.runtime.callback_deadline;
         let (listen, transport) = (config.listen.clone(), config.transport.clone());

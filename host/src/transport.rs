@@ -7,7 +7,7 @@
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use wharf_proto::{buffer::SendLimits, mux};
+use wharf_proto::{buffer::SendLimits, mux, session as proto};
 
 pub mod client;
 mod exporter;
@@ -31,7 +31,8 @@ pub use wharf_proto::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// In each session.
+    /// In each session, unless [`Incoming::limit`] gives it others. A peer is told of the credit among them before it asks
+    /// for a session, so that is the least that each has.
     pub session: SessionLimits,
     /// Sessions on one connection. Default 64.
     pub sessions_per_connection: u32,
@@ -119,6 +120,39 @@ impl Default for SessionLimits {
 }
 
 impl SessionLimits {
+    /// The lower of each, and whether reads wait as here.
+    #[must_use]
+    pub(crate) fn lowered_to(&self, other: &Self) -> Self {
+        Self {
+            streams_per_kind: self.streams_per_kind.min(other.streams_per_kind),
+            session_receive_credit: self
+                .session_receive_credit
+                .min(other.session_receive_credit),
+            stream_send_buffer: self.stream_send_buffer.min(other.stream_send_buffer),
+            session_send_buffer: self.session_send_buffer.min(other.session_send_buffer),
+            reads_wait_for_room: self.reads_wait_for_room,
+            datagrams_in: self.datagrams_in.min(other.datagrams_in),
+            datagrams_out: self.datagrams_out.min(other.datagrams_out),
+        }
+    }
+
+    /// These limits for a peer that was told of others' credit: of that nothing is taken back.
+    #[must_use]
+    pub(crate) fn beside(mut self, told: &Self) -> Self {
+        self.streams_per_kind = self.streams_per_kind.max(told.streams_per_kind);
+        self.session_receive_credit = self.session_receive_credit.max(told.session_receive_credit);
+        self
+    }
+
+    /// What a session grants its peer.
+    pub(crate) fn grants(&self) -> proto::Limits {
+        proto::Limits {
+            data: self.session_receive_credit.into(),
+            streams_bidi: self.streams_per_kind.into(),
+            streams_uni: self.streams_per_kind.into(),
+        }
+    }
+
     pub(crate) const fn send_limits(&self) -> SendLimits {
         SendLimits {
             stream: self.stream_send_buffer,

@@ -75,8 +75,9 @@ impl Handle {
     /// # Errors
     ///
     /// One that names the file or the tenant, and what to do. Nothing has changed then.
-    pub async fn reload(&self, config: Config) -> anyhow::Result<()> {
+    pub async fn reload(&self, mut config: Config) -> anyhow::Result<()> {
         anyhow::ensure!(!config.tenants.is_empty(), "no tenant to serve");
+        config.settle_sessions();
         let _alone = self.shared.reloading.lock().await;
         let fixed = fixed(&self.shared.started, &config);
         let certificates = certificates(&config.tenants, Some(&self.served()))?;

@@ -161,6 +161,9 @@ impl Host {
             "session accepted"
         );
         incoming.bear_with(route.config.quirks);
+        if let Some(limits) = &route.config.session {
+            incoming.limit(limits.clone());
+        }
         match incoming.accept(&response).await {
             Ok(begun) => match seat.run(begun, &request).await {
                 Exit::Returned => {}

@@ -9,7 +9,9 @@ use std::{
 use bytes::Bytes;
 use wharf_proto::id::{Dir, StreamId};
 
-use super::{Closer, CommandError, Event, HttpVersion, Info, Request, Response, h2, h3};
+use super::{
+    Closer, CommandError, Event, HttpVersion, Info, Request, Response, SessionLimits, h2, h3,
+};
 
 /// A session, accepted.
 ///
@@ -248,6 +250,15 @@ impl Incoming {
     pub fn bear_with(&mut self, quirks: super::Quirks) {
         if let Asking::Http2(incoming) = &mut self.0 {
             incoming.bear_with(quirks);
+        }
+    }
+
+    /// Gives the session limits of its own, instead of [`Limits::session`](super::Limits::session). Credit that the peer
+    /// was told of before it asked is not taken back, so less of that than there has no effect.
+    pub fn limit(&mut self, limits: SessionLimits) {
+        match &mut self.0 {
+            Asking::Http3(incoming) => incoming.limit(limits),
+            Asking::Http2(incoming) => incoming.limit(limits),
         }
     }
 

@@ -93,7 +93,9 @@ impl Client {
         let (parts, body) = response.into_parts();
         let response = read_response(&parts, &request.offered_protocols)?;
         let peer = self.peer.borrow().settings.grants(Init::default());
-        let session = super::Session::new(Side::Client, peer, ask.quirks, send, body, place);
+        let limits = &self.common.limits.session;
+        let session =
+            super::Session::new(Side::Client, limits, peer, ask.quirks, send, body, place);
         Ok((session.into(), response))
     }
 
@@ -152,11 +154,13 @@ impl fmt::Debug for Client {
 }
 
 fn builder(limits: &Limits) -> h2::client::Builder {
+    let all =
+        connection::share(&limits.session).saturating_mul(limits.sessions_per_connection.into());
     let mut builder = h2::client::Builder::new();
     builder
         .enable_push(false)
-        .initial_window_size(connection::window(limits, 1))
-        .initial_connection_window_size(connection::window(limits, limits.sessions_per_connection))
+        .initial_window_size(connection::stream_window(limits))
+        .initial_connection_window_size(connection::window(all))
         .max_header_list_size(limits.field_section)
         .max_send_buffer_size(connection::SEND_BUFFER)
         .data_frame_budget(limits.data_frame_budget);

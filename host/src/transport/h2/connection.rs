@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -30,7 +30,7 @@ use super::{
     tap::{Peer, Tap},
 };
 use crate::transport::{
-    HttpVersion, Limits, Request, Requested, Response, Role, head,
+    HttpVersion, Limits, Request, Requested, Response, Role, SessionLimits, head,
     phase::{Phase, Shared},
 };
 
@@ -39,7 +39,7 @@ const HTTP_STREAMS: u32 = 32;
 /// Requests of one connection that wait to be taken; those beyond wait in their tasks.
 const REQUESTED: usize = 16;
 /// Room for what is not a stream's data: capsules of control, datagrams.
-const WINDOW_SLACK: u32 = 64 << 10;
+const WINDOW_SLACK: u64 = 64 << 10;
 /// The largest window of HTTP/2 (RFC 9113, "The Flow-Control Window").
 const WINDOW_MAX: u32 = (1 << 31) - 1;
 /// Bytes that `h2` takes of one stream before TLS has taken them.
@@ -82,6 +82,8 @@ pub(super) struct Common {
     /// Requests that live, sessions among them.
     requests: AtomicU32,
     sessions: AtomicU32,
+    /// What the sessions' peer may send ahead, all together.
+    ahead: AtomicU64,
     changed: Notify,
     life: watch::Sender<Life>,
 }
@@ -105,6 +107,7 @@ impl Common {
             exporter,
             requests: AtomicU32::new(0),
             sessions: AtomicU32::new(0),
+            ahead: AtomicU64::new(0),
             changed: Notify::new(),
             life: watch::Sender::default(),
         }
@@ -146,7 +149,8 @@ impl Common {
 /// A request's, or a session's, place among those of its connection.
 pub(super) struct Place {
     pub(super) common: Arc<Common>,
-    session: bool,
+    /// Of a session, what its peer may send ahead.
+    ahead: Option<u64>,
 }
 
 impl Place {
@@ -154,7 +158,7 @@ impl Place {
         common.requests.fetch_add(1, Ordering::Relaxed);
         Self {
             common: common.clone(),
-            session: false,
+            ahead: None,
         }
     }
 
@@ -162,21 +166,34 @@ impl Place {
     fn begin(&mut self) -> bool {
         let limit = self.common.limits.sessions_per_connection;
         let sessions = &self.common.sessions;
-        self.session = sessions
+        let begun = sessions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
                 (n < limit).then_some(n + 1)
             })
             .is_ok();
+        if begun {
+            let limits = self.common.limits.clone();
+            self.limit(&limits.session);
+        }
+        begun
+    }
+
+    /// Lets the peer send as much ahead as the session may hold.
+    pub(super) fn limit(&mut self, limits: &SessionLimits) {
+        let ahead = share(limits);
+        self.common.ahead.fetch_add(ahead, Ordering::Relaxed);
+        let before = self.ahead.replace(ahead).unwrap_or(0);
+        self.common.ahead.fetch_sub(before, Ordering::Relaxed);
         self.common.changed.notify_one();
-        self.session
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.common.requests.fetch_sub(1, Ordering::Relaxed);
-        if self.session {
+        if let Some(ahead) = self.ahead {
             self.common.sessions.fetch_sub(1, Ordering::Relaxed);
+            self.common.ahead.fetch_sub(ahead, Ordering::Relaxed);
             self.common.changed.notify_one();
         }
     }
@@ -338,8 +355,8 @@ impl Serving {
 
     /// What the peer may send ahead over all of its sessions.
     fn window(&self) -> u32 {
-        let sessions = self.common.sessions.load(Ordering::Relaxed).max(1);
-        window(&self.shared.limits, sessions)
+        let ahead = self.common.ahead.load(Ordering::Relaxed);
+        window(ahead.max(share(&self.shared.limits.session)))
     }
 
     /// Ends when the connection has carried no request for a whole idle timeout.
@@ -425,8 +442,8 @@ fn builder(limits: &Limits) -> h2::server::Builder {
     builder
         .enable_connect_protocol()
         .max_concurrent_streams(streams(limits))
-        .initial_window_size(window(limits, 1))
-        .initial_connection_window_size(window(limits, 1))
+        .initial_window_size(stream_window(limits))
+        .initial_connection_window_size(window(share(&limits.session)))
         .max_header_list_size(limits.field_section)
         .max_send_buffer_size(SEND_BUFFER)
         .data_frame_budget(limits.data_frame_budget);
@@ -438,11 +455,19 @@ fn streams(limits: &Limits) -> u32 {
     limits.sessions_per_connection.saturating_add(HTTP_STREAMS)
 }
 
-/// What a peer may send ahead in so many sessions. Beyond a stream's credit it is bounded by this.
-pub(super) fn window(limits: &Limits, sessions: u32) -> u32 {
-    let one = limits
-        .session
-        .session_receive_credit
-        .saturating_add(WINDOW_SLACK);
-    one.saturating_mul(sessions).min(WINDOW_MAX)
+/// What a peer may send ahead in a session, in bytes.
+pub(super) fn share(limits: &SessionLimits) -> u64 {
+    u64::from(limits.session_receive_credit).saturating_add(WINDOW_SLACK)
+}
+
+/// The window of a connection whose sessions have so much together.
+pub(super) fn window(share: u64) -> u32 {
+    u32::try_from(share).map_or(WINDOW_MAX, |share| share.min(WINDOW_MAX))
+}
+
+/// The window of a stream, which is told before the limits of its session are known. Those hold none the less: what a
+/// session takes in counts against its credit, and what waits for it against the connection's window.
+pub(super) fn stream_window(limits: &Limits) -> u32 {
+    let ahead = u64::from(limits.stream_receive_credit).saturating_add(WINDOW_SLACK);
+    window(ahead.max(share(&limits.session)))
 }

@@ -11,7 +11,7 @@ use wharf_proto::{
 };
 
 use super::{connection::Place, session::Session};
-use crate::transport::{Quirks, Request, Response, head, phase::Shared};
+use crate::transport::{Quirks, Request, Response, SessionLimits, head, phase::Shared};
 
 /// A request's stream, and its place among those of its connection. Dropping it undecided rejects the request.
 pub(super) struct Asked {
@@ -68,6 +68,7 @@ pub struct Incoming {
     request: Request,
     grants: Grants,
     quirks: Quirks,
+    limits: SessionLimits,
     shared: Arc<Shared>,
     asked: Asked,
 }
@@ -78,6 +79,7 @@ impl Incoming {
             request,
             grants,
             quirks: Quirks::default(),
+            limits: shared.limits.session.clone(),
             shared,
             asked,
         }
@@ -91,13 +93,28 @@ impl Incoming {
         self.quirks = quirks;
     }
 
+    pub(in crate::transport) fn limit(&mut self, limits: SessionLimits) {
+        self.limits = limits.beside(&self.shared.limits.session);
+    }
+
     pub(in crate::transport) fn accept(mut self, response: &Response) -> anyhow::Result<Session> {
         let head = head::acceptance(response, &self.request.connect)?;
         anyhow::ensure!(self.shared.is_open(), "the host is draining");
         let send = self.asked.respond.send(head, false)?;
-        let Asked { place, body, .. } = self.asked;
-        let (peer, quirks) = (self.grants, self.quirks);
-        Ok(Session::new(Side::Server, peer, quirks, send, body, place))
+        let Asked {
+            mut place, body, ..
+        } = self.asked;
+        let (limits, peer, quirks) = (&self.limits, self.grants, self.quirks);
+        place.limit(limits);
+        Ok(Session::new(
+            Side::Server,
+            limits,
+            peer,
+            quirks,
+            send,
+            body,
+            place,
+        ))
     }
 
     pub(in crate::transport) fn refuse(mut self, response: &Response) {

@@ -17,7 +17,9 @@ use wharf_proto::{
 };
 
 use super::{connection::Place, settings};
-use crate::transport::{Closer, CommandError, Event, Info, Quirks, exporter, phase::Phase};
+use crate::transport::{
+    Closer, CommandError, Event, Info, Quirks, SessionLimits, exporter, phase::Phase,
+};
 
 /// Room that is asked for where something is to be sent.
 const ROOM: usize = 64 << 10;
@@ -50,21 +52,22 @@ impl Session {
     /// `peer` is what the peer grants.
     pub(super) fn new(
         side: Side,
+        limits: &SessionLimits,
         peer: Grants,
         quirks: Quirks,
         send: SendStream<Chunks>,
         recv: RecvStream,
         place: Place,
     ) -> Self {
-        let limits = &place.common.limits;
-        let mux = Mux::new(Config {
+        let mut mux = Mux::new(Config {
             side,
             order: quirks.fin_order,
             swapped_ids: quirks.swapped_stream_ids,
-            local: settings::ours(limits),
+            local: settings::ours(&place.common.limits),
             peer,
-            limits: limits.session.mux(),
+            limits: limits.mux(),
         });
+        mux.enlarge(limits.grants());
         let mut phase = place.common.phase.subscribe();
         phase.mark_changed();
         Self {

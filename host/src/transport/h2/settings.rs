@@ -13,15 +13,11 @@ const STREAMS_UNI: u16 = 0x2b64;
 const STREAMS_BIDI: u16 = 0x2b65;
 const STREAM_DATA_BIDI_REMOTE: u16 = 0x2b66;
 
-/// What we grant each session.
+/// What we grant each session at first.
 pub(super) fn ours(limits: &Limits) -> Grants {
     let stream = limits.stream_receive_credit.into();
     Grants {
-        session: session::Limits {
-            data: limits.session.session_receive_credit.into(),
-            streams_bidi: limits.session.streams_per_kind.into(),
-            streams_uni: limits.session.streams_per_kind.into(),
-        },
+        session: limits.session.grants(),
         uni: stream,
         bidi_local: stream,
         bidi_remote: stream,

@@ -27,7 +27,7 @@ use super::{
     inbox::Notice,
     quic_code,
     request::DRAFT_02,
-    session::{Session, core},
+    session::{Session, Terms},
     settings::{Ours, PeerSettings, Version},
     table::Table,
     tap::{Bidi, Notes, Opener, RecvSide, Tap},
@@ -308,12 +308,16 @@ impl Asking {
             response,
         } = begun;
         let note = self.notes.take_request(id.into());
+        let terms = Terms {
+            limits: limits.session.clone(),
+            shared: Arc::new(limits.clone()),
+            codes: self.version.codes(),
+            peer: self.settings.flow_control(),
+        };
         let mut session = Session::new(
             id,
             self.carrier.conn.clone(),
-            Arc::new(limits.clone()),
-            self.version.codes(),
-            core(limits, self.settings.flow_control()),
+            terms,
             ConnectStream::new(Body::Client(stream), note),
             self.table,
         );

@@ -35,7 +35,7 @@ impl Session {
         if self.core.is_draining_locally() {
             return Err(CommandError::Draining);
         }
-        if self.own_streams[kind(dir)] >= self.limits.session.streams_per_kind {
+        if self.own_streams[kind(dir)] >= self.limits.streams_per_kind {
             return Err(CommandError::StreamLimit);
         }
         // The core counts a stream for good, so it is asked only when QUIC has one to give.
@@ -97,7 +97,7 @@ impl Session {
         data: Bytes,
         fin: bool,
     ) -> Result<(), CommandError> {
-        let (limits, buffered) = (self.limits.session.send_limits(), self.buffered);
+        let (limits, buffered) = (self.limits.send_limits(), self.buffered);
         let (slot, send) = self.sending(stream)?;
         let len = data.len();
         if !send.buffer.fits(len, limits, buffered) {
@@ -120,10 +120,9 @@ impl Session {
     ) -> Result<u64, CommandError> {
         let session_room = self
             .limits
-            .session
             .session_send_buffer
             .saturating_sub(self.buffered);
-        let stream_max = self.limits.session.stream_send_buffer;
+        let stream_max = self.limits.stream_send_buffer;
         let (_, send) = self.sending(stream)?;
         let room = stream_max
             .saturating_sub(send.buffer.len())
@@ -207,7 +206,7 @@ impl Session {
             }
             return Ok(());
         }
-        if self.datagrams_out.len() >= self.limits.session.datagrams_out {
+        if self.datagrams_out.len() >= self.limits.datagrams_out {
             self.counters.datagrams_dropped += 1;
             if self.datagrams_out.pop_front().is_none() {
                 return Ok(()); // a limit of zero

@@ -15,7 +15,7 @@ use super::{
     quic_code,
     request::{Asked, Exchange, Incoming},
     settings::{Ours, PeerSettings},
-    table::Table,
+    table::{Share, Table},
     tap::{Notes, RequestNote, Tap},
 };
 use crate::transport::{
@@ -43,7 +43,7 @@ pub(super) fn transport_config(limits: &Limits) -> quinn::TransportConfig {
         .send_window(limits.connection_send_window)
         .datagram_receive_buffer_size(Some(1 << 20))
         .datagram_send_buffer_size(1 << 20);
-    let one = Allowance::new(limits, 1);
+    let one = Allowance::new(Share::of(&limits.session));
     config
         .receive_window(one.receive_window)
         .max_concurrent_bidi_streams(one.streams)
@@ -58,26 +58,20 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    pub(super) fn new(limits: &Limits, sessions: u32) -> Self {
-        let bytes =
-            u64::from(limits.session.session_receive_credit).saturating_mul(sessions.into());
+    /// For sessions whose limits come to that.
+    pub(super) fn new(share: Share) -> Self {
         // Capsules, headers and what is HTTP must always find room: streams may wait for the credit that a capsule brings,
         // and the peer for those. Sessions never use more than was granted them; QUIC's own grant may lag behind by an
         // eighth, which is when quinn renews it.
-        let bytes = bytes.saturating_add(64 << 10);
+        let bytes = share.bytes.saturating_add(64 << 10);
         let bytes = bytes.saturating_add(bytes.div_ceil(7));
-        let streams = limits
-            .session
-            .streams_per_kind
-            .saturating_add(1)
-            .saturating_mul(sessions);
         Self {
             receive_window: quinn::VarInt::from_u64(bytes).unwrap_or(quinn::VarInt::MAX),
-            streams: streams.saturating_add(HTTP_STREAMS).into(),
+            streams: share.streams.saturating_add(HTTP_STREAMS).into(),
         }
     }
 
-    /// Lets the peer use as much as that many sessions may. QUIC takes nothing back that was granted before.
+    /// Lets the peer use as much. QUIC takes nothing back that was granted before.
     pub(super) fn apply(&self, conn: &quinn::Connection) {
         conn.set_receive_window(self.receive_window);
         conn.set_max_concurrent_bi_streams(self.streams);
@@ -396,6 +390,7 @@ impl Requests {
             codes: version.codes(),
             conn: self.conn.clone(),
             shared: self.shared.clone(),
+            limits: self.shared.limits.session.clone(),
             asked,
         })
     }
@@ -417,10 +412,10 @@ mod tests {
     #[test]
     fn sessions_that_use_up_their_credit_leave_the_connection_room_for_capsules() {
         let limits = Limits::default();
-        for sessions in [1, 2, 64] {
-            let window = Allowance::new(&limits, sessions)
-                .receive_window
-                .into_inner();
+        for sessions in [1_u32, 2, 64] {
+            let one = Share::of(&limits.session);
+            let share = (0..sessions).fold(Share::default(), |all, _| all.with(one));
+            let window = Allowance::new(share).receive_window.into_inner();
             let granted = u64::from(limits.session.session_receive_credit) * u64::from(sessions);
             assert!(window - window / 8 >= granted + (64 << 10), "{sessions}");
         }

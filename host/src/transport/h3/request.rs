@@ -15,11 +15,11 @@ use super::{
     body::Body,
     connect::ConnectStream,
     connection::Allowance,
-    session::{Session, core},
-    table::Table,
+    session::{Session, Terms},
+    table::{Share, Table},
     tap::{Bidi, RequestNote},
 };
-use crate::transport::{Request, Response, head, phase::Shared};
+use crate::transport::{Request, Response, SessionLimits, head, phase::Shared};
 
 /// How a peer of draft 02 says so.
 pub(super) const DRAFT_02: &str = "sec-webtransport-http3-draft02";
@@ -111,12 +111,17 @@ pub struct Incoming {
     pub(super) codes: AppCodes,
     pub(super) conn: quinn::Connection,
     pub(super) shared: Arc<Shared>,
+    pub(super) limits: SessionLimits,
     pub(super) asked: Asked,
 }
 
 impl Incoming {
     pub(in crate::transport) fn request(&self) -> &Request {
         &self.request
+    }
+
+    pub(in crate::transport) fn limit(&mut self, limits: SessionLimits) {
+        self.limits = limits.beside(&self.shared.limits.session);
     }
 
     pub(in crate::transport) async fn accept(
@@ -137,18 +142,22 @@ impl Incoming {
             .context("the request was decided before")?;
         stream.send_response(head).await?;
         self.asked.begun = true;
-        let limits = &self.shared.limits;
-        let core = core(limits, self.flow_control);
-        Allowance::new(limits, self.asked.table.count()).apply(&self.conn);
-        Ok(Session::new(
+        let terms = Terms {
+            limits: self.limits,
+            shared: self.shared.limits.clone(),
+            codes: self.codes,
+            peer: self.flow_control,
+        };
+        let session = Session::new(
             self.asked.id,
-            self.conn,
-            limits.clone(),
-            self.codes,
-            core,
+            self.conn.clone(),
+            terms,
             ConnectStream::new(Body::Server(stream), self.note),
             self.asked.table.clone(),
-        ))
+        );
+        let undecided = Share::of(&self.shared.limits.session);
+        Allowance::new(self.asked.table.share(undecided)).apply(&self.conn);
+        Ok(session)
     }
 
     pub(in crate::transport) async fn refuse(mut self, response: &Response) {

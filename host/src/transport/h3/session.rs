@@ -26,11 +26,11 @@ use super::{
     inbox::{Delivery, Inbox, Notice},
     resets::Resets,
     stream::Stream,
-    table::Table,
+    table::{Share, Table},
 };
 use crate::{
     ready::{Ready, Token},
-    transport::{Event, Limits},
+    transport::{Event, Limits, SessionLimits},
 };
 
 const CONNECT: usize = 0;
@@ -47,7 +47,9 @@ type SendingDatagram = Pin<Box<dyn Future<Output = Result<(), quinn::SendDatagra
 pub struct Session {
     pub(super) id: SessionId,
     pub(super) conn: quinn::Connection,
-    pub(super) limits: Arc<Limits>,
+    pub(super) limits: SessionLimits,
+    /// What its connection keeps.
+    pub(super) shared_limits: Arc<Limits>,
     pub(super) core: proto::Session,
     /// What the peer understands of codes.
     pub(super) codes: AppCodes,
@@ -87,6 +89,18 @@ pub struct Session {
     pub(super) carrier: Option<Carrier>,
 }
 
+/// What a session begins with.
+pub(super) struct Terms {
+    /// The session's own limits.
+    pub(super) limits: SessionLimits,
+    /// Its connection's.
+    pub(super) shared: Arc<Limits>,
+    /// What the peer understands of codes.
+    pub(super) codes: AppCodes,
+    /// What the peer grants, if flow control is enabled.
+    pub(super) peer: Option<proto::Limits>,
+}
+
 /// What a session counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counters {
@@ -117,30 +131,35 @@ impl Session {
     pub(super) fn new(
         id: SessionId,
         conn: quinn::Connection,
-        limits: Arc<Limits>,
-        codes: AppCodes,
-        core: proto::Session,
+        terms: Terms,
         connect: ConnectStream,
         table: Arc<Table>,
     ) -> Self {
+        let Terms {
+            limits,
+            shared: shared_limits,
+            codes,
+            peer,
+        } = terms;
         let ready = Arc::new(Ready::default());
         let inbox_part = Part::new(INBOX, &ready);
         // One more than may be open, so that the first one beyond the limit is seen to be.
-        let waiting_max = 2 * limits.session.streams_per_kind as usize + 1;
+        let waiting_max = 2 * limits.streams_per_kind as usize + 1;
         let inbox = Arc::new(Inbox::new(
             inbox_part.token.clone(),
             waiting_max,
-            limits.session.datagrams_in,
+            limits.datagrams_in,
         ));
-        table.begin(id, &inbox);
+        table.begin(id, &inbox, Share::of(&limits));
         let connect_part = Part::new(CONNECT, &ready);
         connect_part.token.arm();
         Self {
             id,
             conn,
+            core: core(&shared_limits.session, &limits, peer),
             limits,
+            shared_limits,
             codes,
-            core,
             streams: Slab::new(),
             slots: HashMap::new(),
             own_streams: [0; 2],
@@ -218,7 +237,7 @@ impl Session {
     }
 
     async fn tell_end(&mut self) {
-        let timeout = self.limits.close_timeout;
+        let timeout = self.shared_limits.close_timeout;
         let finish = poll_fn(|cx| self.poll_finish(cx));
         // A peer that does not end its side in time is left behind.
         _ = tokio::time::timeout(timeout, finish).await;
@@ -416,18 +435,20 @@ impl Session {
     }
 }
 
-/// A session at its beginning: what we grant it is ours to say, what the peer does is `peer`.
-pub(super) fn core(limits: &Limits, peer: Option<proto::Limits>) -> proto::Session {
-    proto::Session::new(proto::Config {
+/// A session at its beginning: the peer was told of one credit, and has another.
+fn core(
+    told: &SessionLimits,
+    limits: &SessionLimits,
+    peer: Option<proto::Limits>,
+) -> proto::Session {
+    let mut core = proto::Session::new(proto::Config {
         flavour: proto::Flavour::Native,
-        local: proto::Limits {
-            data: limits.session.session_receive_credit.into(),
-            streams_bidi: limits.session.streams_per_kind.into(),
-            streams_uni: limits.session.streams_per_kind.into(),
-        },
+        local: told.grants(),
         peer,
         datagram_bytes_max: usize::from(u16::MAX),
-    })
+    });
+    core.enlarge(limits.grants());
+    core
 }
 
 /// The place of a kind of streams in a pair of counts.

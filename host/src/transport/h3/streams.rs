@@ -29,7 +29,7 @@ impl Session {
             // The core has closed the session, and says so next.
             return arrival.refuse(HttpCode::WT_SESSION_GONE);
         }
-        if self.peer_streams[kind(dir)] >= self.limits.session.streams_per_kind {
+        if self.peer_streams[kind(dir)] >= self.limits.streams_per_kind {
             self.core.end(By::Peer, dir);
             return arrival.refuse(HttpCode::WT_BUFFERED_STREAM_REJECTED);
         }
@@ -120,7 +120,7 @@ impl Session {
         if let Some(end) = ended {
             return self.sending_ended(slot, end);
         }
-        let limits = self.limits.session.send_limits();
+        let limits = self.limits.send_limits();
         if send.is_flushed() && send.buffer.has_fin() {
             send.finish();
             stream.send = Half::Finished;
@@ -139,7 +139,7 @@ impl Session {
         let Half::Open(recv) = &mut stream.recv else {
             return;
         };
-        let limits = &self.limits.session;
+        let limits = &self.limits;
         let stream_room = match &stream.send {
             Half::Open(send) if limits.reads_wait_for_room && !send.buffer.has_fin() => {
                 limits.stream_send_buffer.saturating_sub(send.buffer.len())
@@ -187,7 +187,7 @@ impl Session {
     /// A stream's receiving direction was cut short. The peer counts what it sent beyond what came here, up to the final
     /// size, which quinn does not tell; so it is given back the most that this can be.
     pub(super) fn forgive_rest(&mut self) {
-        let window = self.limits.stream_receive_credit.into();
+        let window = self.shared_limits.stream_receive_credit.into();
         let unused = self.core.receive_credit().unwrap_or(0);
         self.core.forgive(unused.min(window));
     }
@@ -268,10 +268,9 @@ impl Session {
     fn feed_starving(&mut self) {
         let free = self
             .limits
-            .session
             .session_send_buffer
             .saturating_sub(self.buffered);
-        if self.starving && free >= self.limits.session.session_send_buffer / 2 {
+        if self.starving && free >= self.limits.session_send_buffer / 2 {
             self.starving = false;
             self.arm_streams();
         }

@@ -21,6 +21,7 @@ use super::{
     inbox::{Inbox, Notice, Refused},
     stream::Arrival,
 };
+use crate::transport::SessionLimits;
 
 /// The session table of one connection.
 #[derive(Debug)]
@@ -48,7 +49,31 @@ enum Entry {
     Asked,
     /// A request for a session that is being decided.
     Deciding,
-    Live(Arc<Inbox>),
+    Live(Arc<Inbox>, Share),
+}
+
+/// What sessions let their peer send ahead and hold open.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    pub(super) bytes: u64,
+    /// Of each kind, with the one that carries the session.
+    pub(super) streams: u32,
+}
+
+impl Share {
+    pub(super) fn of(limits: &SessionLimits) -> Self {
+        Self {
+            bytes: limits.session_receive_credit.into(),
+            streams: limits.streams_per_kind.saturating_add(1),
+        }
+    }
+
+    pub(super) fn with(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            streams: self.streams.saturating_add(other.streams),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -92,9 +117,9 @@ impl Table {
 
     /// The session begins: what came early is its first delivery. It is told what the others were told while it was
     /// being decided; above all that the connection is lost, which nobody would tell it again.
-    pub(super) fn begin(&self, id: SessionId, inbox: &Arc<Inbox>) {
+    pub(super) fn begin(&self, id: SessionId, inbox: &Arc<Inbox>, share: Share) {
         let mut state = self.state();
-        state.sessions.insert(id, Entry::Live(inbox.clone()));
+        state.sessions.insert(id, Entry::Live(inbox.clone(), share));
         for notice in &state.notices {
             inbox.put_notice(notice.clone());
         }
@@ -113,7 +138,7 @@ impl Table {
         let mut streams = state.take_streams(id);
         state.take_datagrams(id);
         drop(state);
-        if let Some(Entry::Live(inbox)) = entry {
+        if let Some(Entry::Live(inbox, _)) = entry {
             streams.extend(inbox.close());
         }
         for stream in streams {
@@ -121,9 +146,15 @@ impl Table {
         }
     }
 
-    /// How many sessions live, or may yet.
-    pub(super) fn count(&self) -> u32 {
-        u32::try_from(self.state().count()).unwrap_or(u32::MAX)
+    /// What the sessions that live, or may yet, have together; one that is being decided has `undecided`.
+    pub(super) fn share(&self, undecided: Share) -> Share {
+        let state = self.state();
+        let shares = state.sessions.values().map(|entry| match entry {
+            Entry::Asked => Share::default(),
+            Entry::Deciding => undecided,
+            Entry::Live(_, share) => *share,
+        });
+        shares.fold(Share::default(), Share::with)
     }
 
     /// The session that lives, where there is one only and none is asked for.
@@ -131,8 +162,8 @@ impl Table {
         let state = self.state();
         let mut entries = state.sessions.values();
         match (entries.next(), entries.next()) {
-            (Some(Entry::Live(inbox)), None) => Some(inbox.clone()),
-            (Some(Entry::Live(_) | Entry::Asked | Entry::Deciding), _) | (None, _) => None,
+            (Some(Entry::Live(inbox, _)), None) => Some(inbox.clone()),
+            (Some(Entry::Live(..) | Entry::Asked | Entry::Deciding), _) | (None, _) => None,
         }
     }
 
@@ -146,7 +177,7 @@ impl Table {
         let mut state = self.state();
         state.seen(u64::from(stream.id));
         let asked = match state.sessions.get(&session) {
-            Some(Entry::Live(inbox)) => return deliver(inbox, stream),
+            Some(Entry::Live(inbox, _)) => return deliver(inbox, stream),
             Some(Entry::Asked | Entry::Deciding) => true,
             None => u64::from(session) >= state.seen_below,
         };
@@ -186,7 +217,7 @@ impl Table {
     pub(super) fn deliver_datagram(&self, session: SessionId, datagram: Bytes) {
         let mut state = self.state();
         match state.sessions.get(&session) {
-            Some(Entry::Live(inbox)) => return inbox.put_datagram(datagram),
+            Some(Entry::Live(inbox, _)) => return inbox.put_datagram(datagram),
             Some(Entry::Asked | Entry::Deciding) => {}
             None if u64::from(session) >= state.seen_below => {}
             None => return,
@@ -223,7 +254,7 @@ impl Table {
             state.notices.push(notice.clone());
         }
         for entry in state.sessions.values() {
-            if let Entry::Live(inbox) = entry {
+            if let Entry::Live(inbox, _) = entry {
                 inbox.put_notice(notice.clone());
             }
         }
@@ -236,7 +267,7 @@ impl Table {
 
 impl State {
     fn count(&self) -> usize {
-        let counts = |entry: &&Entry| matches!(entry, Entry::Deciding | Entry::Live(_));
+        let counts = |entry: &&Entry| matches!(entry, Entry::Deciding | Entry::Live(..));
         self.sessions.values().filter(counts).count()
     }
 
@@ -292,7 +323,7 @@ mod tests {
         table.notify(&lost);
         let token = Token::new(0, &Arc::new(Ready::default()));
         let inbox = Arc::new(Inbox::new(token, 1, 1));
-        table.begin(id, &inbox);
+        table.begin(id, &inbox, Share::default());
         let told = inbox.take(false);
         assert!(matches!(told, Some(Delivery::Notice(notice)) if notice == lost));
         assert!(inbox.take(false).is_none());
