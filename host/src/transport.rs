@@ -157,6 +157,7 @@ impl SessionLimits {
         SendLimits {
             stream: self.stream_send_buffer,
             session: self.session_send_buffer,
+            room: usize::MAX,
         }
     }
 

@@ -45,13 +45,14 @@ impl SendBuffer {
     }
 
     /// Whether a send of so many bytes fits beside what waits here and in the whole session. One that is larger than the
-    /// buffer fits when nothing waits, so that no program must know the limits.
+    /// buffer fits when nothing waits, so that no program must know the limits; one that is larger than the room never does.
     #[must_use]
     pub fn fits(&self, len: usize, limits: SendLimits, session: usize) -> bool {
         let stream_fits = self.len == 0 || self.len.saturating_add(len) <= limits.stream;
         let session_fits =
             session == 0 || session.saturating_add(len.min(limits.stream)) <= limits.session;
-        len == 0 || stream_fits && session_fits
+        let there_is_room = session.saturating_add(len) <= limits.room;
+        len == 0 || stream_fits && session_fits && there_is_room
     }
 
     /// Takes bytes, however many.
@@ -78,11 +79,12 @@ impl SendBuffer {
         self.refused = Some(len);
     }
 
-    /// Whether a refused send would be taken now, and half of the buffer is free; says so once.
+    /// Whether a refused send would be taken now, and half of the buffer is free, or the room has become too small for it
+    /// ever to be taken; says so once.
     pub fn take_writable(&mut self, limits: SendLimits, session: usize) -> bool {
-        let writable = self
-            .refused
-            .is_some_and(|len| self.has_room(len, limits) && self.fits(len, limits, session));
+        let writable = self.refused.is_some_and(|len| {
+            len > limits.room || self.has_room(len, limits) && self.fits(len, limits, session)
+        });
         if writable {
             self.refused = None;
         }
@@ -145,6 +147,16 @@ pub struct SendLimits {
     pub stream: usize,
     /// On all streams of the session.
     pub session: usize,
+    /// Likewise, as long as it is less, and then for the largest send too. [`usize::MAX`] without such a limit.
+    pub room: usize,
+}
+
+impl SendLimits {
+    /// The lower of the two for all streams.
+    #[must_use]
+    pub fn all(&self) -> usize {
+        self.session.min(self.room)
+    }
 }
 
 /// What came on a stream and was not given out yet.
@@ -246,6 +258,7 @@ mod tests {
     const LIMITS: SendLimits = SendLimits {
         stream: 8,
         session: 20,
+        room: usize::MAX,
     };
 
     fn bytes(n: usize) -> Bytes {
@@ -262,6 +275,24 @@ mod tests {
         assert!(!buffer.fits(8, LIMITS, 1));
         assert!(buffer.fits(7, LIMITS, 1));
         assert!(buffer.fits(0, LIMITS, 1_000), "FIN alone");
+    }
+
+    #[test]
+    fn nothing_is_taken_beyond_the_room() {
+        let limits = SendLimits { room: 10, ..LIMITS };
+        let mut buffer = SendBuffer::default();
+        assert!(buffer.fits(10, limits, 0), "nothing waits");
+        assert!(!buffer.fits(11, limits, 0));
+        assert!(
+            !buffer.fits(9, limits, 2),
+            "not cut to the size of a buffer"
+        );
+        buffer.refuse(9);
+        assert!(!buffer.take_writable(limits, 2));
+        assert!(buffer.take_writable(limits, 1));
+        buffer.refuse(9);
+        let smaller = SendLimits { room: 8, ..LIMITS };
+        assert!(buffer.take_writable(smaller, 2), "it waits for nothing");
     }
 
     #[test]

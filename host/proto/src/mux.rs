@@ -129,6 +129,7 @@ pub struct Mux {
     /// How many turns were given.
     turns: u64,
     datagrams_in: VecDeque<Bytes>,
+    datagram_bytes_in: usize,
     datagrams_out: VecDeque<Bytes>,
     datagram_bytes_out: usize,
     /// Whether a datagram goes before the next stream, so that neither waits for the other's end.
@@ -178,6 +179,7 @@ impl Mux {
             ready: BTreeMap::new(),
             turns: 0,
             datagrams_in: VecDeque::new(),
+            datagram_bytes_in: 0,
             datagrams_out: VecDeque::new(),
             datagram_bytes_out: 0,
             datagram_first: false,
@@ -218,6 +220,7 @@ impl Mux {
                 continue;
             }
             if let Some(datagram) = self.datagrams_in.pop_front() {
+                self.datagram_bytes_in = self.datagram_bytes_in.saturating_sub(datagram.len());
                 let received = &mut self.counters.datagrams_received;
                 *received = received.saturating_add(1);
                 return Some(Event::Datagram(datagram));
@@ -238,6 +241,23 @@ impl Mux {
     #[must_use]
     pub fn is_told(&self) -> bool {
         self.over
+    }
+
+    /// Bytes that are held for the session: what waits in the send buffers, what came and was not used by the application,
+    /// and datagrams in both directions.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        if self.core.is_closed() {
+            return 0;
+        }
+        let unused = usize::try_from(self.core.unconsumed()).unwrap_or(usize::MAX);
+        let datagrams = self
+            .datagram_bytes_in
+            .saturating_add(self.datagram_bytes_out);
+        self.buffered
+            .saturating_add(unused)
+            .saturating_add(datagrams)
+            .saturating_add(self.core.buffered())
     }
 
     /// A snapshot. The round-trip time is the transport's to add.
@@ -349,7 +369,7 @@ impl Mux {
         self.datagrams_out.clear();
         self.own_streams = ByDir::default();
         self.peer_streams = ByDir::default();
-        self.datagram_bytes_out = 0;
+        (self.datagram_bytes_in, self.datagram_bytes_out) = (0, 0);
         self.buffered = 0;
         self.lent = None;
         let closed = closed.told(self.closed_by_host);
@@ -393,14 +413,14 @@ impl Mux {
             Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => usize::MAX,
         };
         let session_room = if waits {
-            limits.session.saturating_sub(self.buffered)
+            limits.all().saturating_sub(self.buffered)
         } else {
             usize::MAX
         };
         let Half::Open(receiving) = &mut stream.recv else {
             return;
         };
-        if session_room < READ_ROOM_MIN.min(limits.session) {
+        if session_room < READ_ROOM_MIN.min(limits.all()) {
             return self.list_starved(id);
         }
         if stream_room < READ_ROOM_MIN.min(limits.stream) {

@@ -291,8 +291,7 @@ impl Session {
         self.count(|flow| flow.receive(n))
     }
 
-    /// Grants as much from now on, for a session whose own limits were not known when the first were told. Where it is
-    /// less than before, what was granted stays.
+    /// Grants as much from now on. Where that is less than before, what was granted stays.
     pub fn enlarge(&mut self, local: Limits) {
         if let Some(flow) = &mut self.flow {
             flow.enlarge(local);

@@ -100,8 +100,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `WouldBlock`, where the buffer of the stream or of the session has no room; [`Event::Writable`] follows.
-    /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
+    /// `WouldBlock`, where the buffer of the stream or of the session has no room; [`Event::Writable`] follows. `TooLarge`,
+    /// where it is more than the whole [room](Self::set_room). `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
     pub fn send(&mut self, stream: StreamId, data: Bytes, fin: bool) -> Result<(), CommandError> {
         carried!(&mut self.0, session => session.send(stream, data, fin))
     }
@@ -113,6 +113,23 @@ impl Session {
     /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
     pub fn send_capacity(&mut self, stream: StreamId) -> Result<u64, CommandError> {
         carried!(&mut self.0, session => session.send_capacity(stream))
+    }
+
+    /// Sets how many bytes the send buffers may come to by what is sent from now on, beside
+    /// [`SessionLimits::session_send_buffer`]: the lower counts. Unlike that, it counts for the largest [`send`](Self::send)
+    /// too. What waits already stays. Without limit at first.
+    ///
+    /// Where the room becomes too small for what was refused, [`Event::Writable`] follows as well, and the next attempt says
+    /// `TooLarge`.
+    pub fn set_room(&mut self, bytes: usize) {
+        carried!(&mut self.0, session => session.set_room(bytes));
+    }
+
+    /// Bytes that are held for the session now: send buffers, what was read and not given out, what was given out last, and
+    /// datagrams in both directions. What QUIC, TLS and TCP hold is their connection's, within its windows.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        carried!(&self.0, session => session.held())
     }
 
     /// Ends the sending direction with FIN, after what was sent before.

@@ -50,11 +50,13 @@ fuzz_target!(|input: &[u8]| {
     let send = SendLimits {
         stream: 1 + usize::from(input.byte()),
         session: 1 + 2 * usize::from(input.byte()),
+        room: usize::MAX,
     };
     // It takes all that its application gives, so that both do not wait for each other to read.
     let patient = SendLimits {
         stream: 1 << 30,
         session: 1 << 30,
+        room: usize::MAX,
     };
     let server = End::new(config(Side::Server, server, client, send));
     if kind & 1 == 0 {

@@ -45,14 +45,17 @@ impl Mux {
     ///
     /// # Errors
     ///
-    /// `WouldBlock`, where the buffer of the stream or of the session has no room; [`Event::Writable`] follows.
-    /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
+    /// `WouldBlock`, where the buffer of the stream or of the session has no room; [`Event::Writable`] follows. `TooLarge`,
+    /// where it is more than the whole room. `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
     ///
     /// [`Event::Writable`]: crate::contract::Event::Writable
     pub fn send(&mut self, id: StreamId, data: Bytes, fin: bool) -> Result<(), CommandError> {
         let (limits, buffered) = (self.config.limits.send, self.buffered);
         let buffer = self.sending(id)?;
         let len = data.len();
+        if len > limits.room {
+            return Err(CommandError::TooLarge);
+        }
         if !buffer.fits(len, limits, buffered) {
             buffer.refuse(len);
             if buffer.waits_for_session(limits) {
@@ -80,9 +83,19 @@ impl Mux {
     /// `UnknownStream`, `WrongDirection`, `Finished`, `Reset`, `Closed`.
     pub fn send_capacity(&mut self, id: StreamId) -> Result<u64, CommandError> {
         let limits = self.config.limits.send;
-        let session_room = limits.session.saturating_sub(self.buffered);
+        let session_room = limits.all().saturating_sub(self.buffered);
         let buffer = self.sending(id)?;
         Ok(limits.stream.saturating_sub(buffer.len()).min(session_room) as u64)
+    }
+
+    /// Sets how many bytes the send buffers of all streams may come to by what is sent from now on, beside
+    /// [`SendLimits::session`], of which it takes the place of [`SendLimits::room`]. What waits already stays.
+    ///
+    /// [`SendLimits::session`]: crate::buffer::SendLimits::session
+    /// [`SendLimits::room`]: crate::buffer::SendLimits::room
+    pub fn set_room(&mut self, bytes: usize) {
+        self.config.limits.send.room = bytes;
+        self.feed_starved();
     }
 
     /// Ends the sending direction with FIN, after what was sent before.

@@ -202,10 +202,12 @@ impl Mux {
     fn take_datagram(&mut self, datagram: Bytes) {
         if self.datagrams_in.len() >= self.config.limits.datagrams_in {
             self.counters.dropped_in = self.counters.dropped_in.saturating_add(1);
-            if self.datagrams_in.pop_front().is_none() {
+            let Some(oldest) = self.datagrams_in.pop_front() else {
                 return; // a limit of zero
-            }
+            };
+            self.datagram_bytes_in = self.datagram_bytes_in.saturating_sub(oldest.len());
         }
+        self.datagram_bytes_in = self.datagram_bytes_in.saturating_add(datagram.len());
         // One that nobody has taken yet may pin a whole read of the transport.
         self.datagrams_in
             .push_back(match self.datagrams_in.is_empty() {

@@ -43,6 +43,7 @@ fn config(side: Side) -> Config {
             send: SendLimits {
                 stream: 400,
                 session: 1_000,
+                room: usize::MAX,
             },
             streams_per_kind: 8,
             datagrams_in: 4,
@@ -63,7 +64,7 @@ fn check(mux: &Mux) {
         assert!(sorted.iter().all(|id| streams.contains_key(id)));
     }
     let listed = |list: &VecDeque<StreamId>, id| list.contains(&id);
-    let mut buffered = 0;
+    let (mut buffered, mut unread) = (0, 0);
     let mut ready = 0;
     let mut sorted: Vec<_> = streams.iter().collect();
     sorted.sort_unstable_by_key(|(id, _)| **id);
@@ -78,6 +79,9 @@ fn check(mux: &Mux) {
             buffered += sending.buffer.len();
             may_send = !sending.buffer.is_empty() && sending.credit.available() > 0;
         }
+        if let Half::Open(receiving) = &stream.recv {
+            unread += receiving.buffer.len();
+        }
         assert_eq!(stream.turn.is_some(), may_send, "{id}: {stream:?}");
         if let Some(turn) = stream.turn {
             assert_eq!(mux.ready.get(&turn), Some(id));
@@ -91,6 +95,17 @@ fn check(mux: &Mux) {
     assert_eq!(u64::from(info.streams_uni), count(Dir::Uni));
     let waiting: usize = mux.datagrams_out.iter().map(Bytes::len).sum();
     assert_eq!(mux.datagram_bytes_out, waiting);
+    let came: usize = mux.datagrams_in.iter().map(Bytes::len).sum();
+    if !mux.is_closed() {
+        let told = mux.events.iter().map(|event| match event {
+            Event::Data { data, .. } => data.len(),
+            _ => 0,
+        });
+        let lent = mux.lent.map_or(0, |(_, n)| usize::try_from(n).unwrap());
+        unread += told.sum::<usize>() + lent;
+        let held = buffered + unread + waiting + came + mux.core.buffered();
+        assert_eq!(mux.held(), held);
+    }
     assert!(mux.datagrams_out.len() <= mux.config.limits.datagrams_out);
     assert!(mux.datagrams_in.len() <= mux.config.limits.datagrams_in);
 }

@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::Limits;
+use super::{Limits, Session};
 use crate::{
     capsule::{Capsule, STREAMS_MAX},
     code::{HttpCode, Violation},
@@ -151,6 +151,19 @@ impl Flow {
 
     pub(super) const fn unconsumed(&self) -> u64 {
         self.receive.outstanding()
+    }
+}
+
+impl Session {
+    /// Bytes that came and were not [`consumed`](Self::consumed); none where there is no flow control.
+    pub(crate) fn unconsumed(&self) -> u64 {
+        self.flow.as_ref().map_or(0, Flow::unconsumed)
+    }
+
+    /// Bytes of the CONNECT stream that are no whole capsule yet.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.decoder.buffered()
     }
 }
 

@@ -282,6 +282,14 @@ impl Session {
         self.mux.send_capacity(stream)
     }
 
+    pub(in crate::transport) fn held(&self) -> usize {
+        self.mux.held()
+    }
+
+    pub(in crate::transport) fn set_room(&mut self, bytes: usize) {
+        self.mux.set_room(bytes);
+    }
+
     pub(in crate::transport) fn finish(&mut self, stream: StreamId) -> Result<(), CommandError> {
         self.mux.finish(stream)
     }

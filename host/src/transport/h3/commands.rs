@@ -8,6 +8,7 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut};
 use wharf_proto::{
+    buffer::SendLimits,
     code::AppCode,
     contract::Half,
     id::{Dir, StreamId},
@@ -97,12 +98,15 @@ impl Session {
         data: Bytes,
         fin: bool,
     ) -> Result<(), CommandError> {
-        let (limits, buffered) = (self.limits.send_limits(), self.buffered);
+        let (limits, buffered) = (self.send_limits(), self.buffered);
         let (slot, send) = self.sending(stream)?;
         let len = data.len();
+        if len > limits.room {
+            return Err(CommandError::TooLarge);
+        }
         if !send.buffer.fits(len, limits, buffered) {
             send.buffer.refuse(len);
-            self.starving |= buffered.saturating_add(len.min(limits.stream)) > limits.session;
+            self.starving |= send.buffer.waits_for_session(limits);
             return Err(CommandError::WouldBlock);
         }
         send.buffer.push(data);
@@ -118,16 +122,27 @@ impl Session {
         &mut self,
         stream: StreamId,
     ) -> Result<u64, CommandError> {
-        let session_room = self
-            .limits
-            .session_send_buffer
-            .saturating_sub(self.buffered);
-        let stream_max = self.limits.stream_send_buffer;
+        let limits = self.send_limits();
+        let session_room = limits.all().saturating_sub(self.buffered);
         let (_, send) = self.sending(stream)?;
-        let room = stream_max
+        let room = limits
+            .stream
             .saturating_sub(send.buffer.len())
             .min(session_room);
         Ok(room as u64)
+    }
+
+    pub(in crate::transport) fn set_room(&mut self, bytes: usize) {
+        self.room = bytes;
+        self.feed_starving();
+    }
+
+    /// The limits of the send buffers, and the room.
+    pub(super) fn send_limits(&self) -> SendLimits {
+        SendLimits {
+            room: self.room,
+            ..self.limits.send_limits()
+        }
     }
 
     pub(in crate::transport) fn finish(&mut self, stream: StreamId) -> Result<(), CommandError> {
@@ -153,8 +168,11 @@ impl Session {
         let slot = self.slot(stream)?;
         let code = self.codes.encode(AppCode(code));
         let stream = self.stream(slot)?;
-        stream.recv.open()?.stop(code);
+        let recv = stream.recv.open()?;
+        let dropped = recv.ahead_len();
+        recv.stop(code);
         stream.recv = Half::Reset;
+        self.ahead -= dropped;
         self.forgive_rest();
         self.release(slot);
         Ok(())
@@ -208,10 +226,12 @@ impl Session {
         }
         if self.datagrams_out.len() >= self.limits.datagrams_out {
             self.counters.datagrams_dropped += 1;
-            if self.datagrams_out.pop_front().is_none() {
+            let Some(oldest) = self.datagrams_out.pop_front() else {
                 return Ok(()); // a limit of zero
-            }
+            };
+            self.datagram_bytes_out -= oldest.len();
         }
+        self.datagram_bytes_out += len;
         self.datagrams_out.push_back(datagram);
         self.arm_datagrams();
         Ok(())

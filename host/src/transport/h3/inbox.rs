@@ -53,6 +53,7 @@ struct State {
     notices: VecDeque<Notice>,
     streams: VecDeque<Arrival>,
     datagrams: VecDeque<Bytes>,
+    datagram_bytes: usize,
     datagrams_dropped: u64,
     /// Streams that were lost: bidirectional, unidirectional.
     lost: [u32; 2],
@@ -90,10 +91,12 @@ impl Inbox {
         }
         if state.datagrams.len() >= self.datagrams_max {
             state.datagrams_dropped += 1;
-            if state.datagrams.pop_front().is_none() {
+            let Some(oldest) = state.datagrams.pop_front() else {
                 return; // a limit of zero
-            }
+            };
+            state.datagram_bytes -= oldest.len();
         }
+        state.datagram_bytes += datagram.len();
         state.datagrams.push_back(datagram);
         self.token.arm();
     }
@@ -127,13 +130,14 @@ impl Inbox {
                 return Some(Delivery::LostStream(dir));
             }
         }
-        if datagram_first && let Some(datagram) = state.datagrams.pop_front() {
-            return Some(Delivery::Datagram(datagram));
-        }
-        if let Some(stream) = state.streams.pop_front() {
+        if !(datagram_first && !state.datagrams.is_empty())
+            && let Some(stream) = state.streams.pop_front()
+        {
             return Some(Delivery::Stream(stream));
         }
-        state.datagrams.pop_front().map(Delivery::Datagram)
+        let datagram = state.datagrams.pop_front()?;
+        state.datagram_bytes -= datagram.len();
+        Some(Delivery::Datagram(datagram))
     }
 
     /// Takes nothing more, and gives back the streams that wait.
@@ -141,7 +145,13 @@ impl Inbox {
         let mut state = self.state();
         state.closed = true;
         state.datagrams.clear();
+        state.datagram_bytes = 0;
         std::mem::take(&mut state.streams)
+    }
+
+    /// How many bytes of datagrams wait.
+    pub(super) fn datagram_bytes(&self) -> usize {
+        self.state().datagram_bytes
     }
 
     /// How many datagrams made room for others.

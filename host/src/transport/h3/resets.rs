@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::time::Sleep;
-use wharf_proto::code::HttpCode;
+use wharf_proto::{buffer::SendBuffer, code::HttpCode};
 
 use super::stream::SendHalf;
 
@@ -39,7 +39,9 @@ impl Resets {
         (self.waiting.len() < WAITING_MAX && until > Instant::now()).then_some(until)
     }
 
-    pub(super) fn put(&mut self, until: Instant, send: SendHalf, code: HttpCode) {
+    /// What the stream was to send is given up now.
+    pub(super) fn put(&mut self, until: Instant, mut send: SendHalf, code: HttpCode) {
+        send.buffer = SendBuffer::default();
         self.waiting.push_back((until, send, code));
     }
 

@@ -61,9 +61,14 @@ pub struct Session {
     pub(super) peer_streams: [u32; 2],
     /// Bytes that wait in all send buffers.
     pub(super) buffered: usize,
+    /// Bytes that were read of streams and not given out.
+    pub(super) ahead: usize,
+    /// How many bytes the handler may have wait, beside the limits.
+    pub(super) room: usize,
     /// Whether some stream waits for room in the session's send buffer.
     pub(super) starving: bool,
     pub(super) datagrams_out: VecDeque<Bytes>,
+    pub(super) datagram_bytes_out: usize,
     pub(super) counters: Counters,
     pub(super) closed_by_host: bool,
     pub(super) over: bool,
@@ -165,8 +170,11 @@ impl Session {
             own_streams: [0; 2],
             peer_streams: [0; 2],
             buffered: 0,
+            ahead: 0,
+            room: usize::MAX,
             starving: false,
             datagrams_out: VecDeque::new(),
+            datagram_bytes_out: 0,
             counters: Counters::default(),
             closed_by_host: false,
             over: false,
@@ -263,6 +271,16 @@ impl Session {
                 Poll::Ready(Received::Aborted) => {}
             }
         }
+    }
+
+    /// Bytes that the session holds, the last ones given out among them. QUIC's own buffers are its connection's.
+    pub(in crate::transport) fn held(&self) -> usize {
+        if self.core.is_closed() {
+            return 0;
+        }
+        let lent = usize::try_from(self.lent).unwrap_or(usize::MAX);
+        let datagrams = self.datagram_bytes_out + self.inbox.datagram_bytes();
+        self.buffered + self.ahead + lent + datagrams + self.core.buffered()
     }
 
     /// Datagrams that were dropped before they could be given out.
@@ -426,6 +444,7 @@ impl Session {
             let Some(datagram) = self.datagrams_out.pop_front() else {
                 return;
             };
+            self.datagram_bytes_out -= datagram.len();
             let conn = self.conn.clone();
             self.sending_datagram =
                 Some(Box::pin(

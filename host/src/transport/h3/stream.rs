@@ -334,6 +334,14 @@ impl RecvHalf {
         !matches!(self.ahead, Ahead::Nothing)
     }
 
+    /// Bytes that were found ahead.
+    pub(super) fn ahead_len(&self) -> usize {
+        match &self.ahead {
+            Ahead::Data(data) | Ahead::End(Read::Data(data, _)) => data.len(),
+            Ahead::Nothing | Ahead::End(Read::Reset(_) | Read::Lost) => 0,
+        }
+    }
+
     /// Gives up receiving.
     pub(super) fn stop(&mut self, code: HttpCode) {
         _ = self.stream.stop(quic_code(code)); // an error says that it is over already

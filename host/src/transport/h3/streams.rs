@@ -37,10 +37,12 @@ impl Session {
             Some(send) => Half::Open(SendHalf::new(send, Bytes::new())),
             None => Half::Absent,
         };
-        let recv = Half::Open(match arrival.reset {
+        let recv = match arrival.reset {
             Some(code) => RecvHalf::reset(arrival.recv, code),
             None => RecvHalf::new(arrival.recv, arrival.prefix),
-        });
+        };
+        self.ahead += recv.ahead_len();
+        let recv = Half::Open(recv);
         self.insert(arrival.id, true, send, recv);
         self.events.push_back(Event::Opened(arrival.id));
     }
@@ -90,6 +92,7 @@ impl Session {
 
     /// Hands QUIC what it takes of a stream's buffer, and says what follows from that.
     pub(super) fn flush(&mut self, slot: usize) {
+        let (limits, before) = (self.send_limits(), self.buffered);
         let Some(stream) = self.streams.get_mut(slot) else {
             return;
         };
@@ -120,47 +123,53 @@ impl Session {
         if let Some(end) = ended {
             return self.sending_ended(slot, end);
         }
-        let limits = self.limits.send_limits();
         if send.is_flushed() && send.buffer.has_fin() {
             send.finish();
             stream.send = Half::Finished;
             self.release(slot);
         } else if send.buffer.take_writable(limits, self.buffered) {
             self.events.push_back(Event::Writable(stream.id));
+        } else {
+            self.starving |= send.buffer.waits_for_session(limits);
         }
-        self.feed_starving();
+        if self.buffered < before {
+            self.feed_starving();
+        }
     }
 
     /// Reads once, as much as the send buffers have room for.
     fn read(&mut self, slot: usize) {
+        let (limits, waits) = (self.send_limits(), self.limits.reads_wait_for_room);
         let Some(stream) = self.streams.get_mut(slot) else {
             return;
         };
         let Half::Open(recv) = &mut stream.recv else {
             return;
         };
-        let limits = &self.limits;
         let stream_room = match &stream.send {
-            Half::Open(send) if limits.reads_wait_for_room && !send.buffer.has_fin() => {
-                limits.stream_send_buffer.saturating_sub(send.buffer.len())
+            Half::Open(send) if waits && !send.buffer.has_fin() => {
+                limits.stream.saturating_sub(send.buffer.len())
             }
             Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => usize::MAX,
         };
-        let session_room = if limits.reads_wait_for_room {
-            limits.session_send_buffer.saturating_sub(self.buffered)
+        let session_room = if waits {
+            limits.all().saturating_sub(self.buffered)
         } else {
             usize::MAX
         };
-        if session_room < READ_ROOM_MIN.min(limits.session_send_buffer) {
+        if session_room < READ_ROOM_MIN.min(limits.all()) {
             self.starving = true;
             return;
         }
-        if stream_room < READ_ROOM_MIN.min(limits.stream_send_buffer) {
+        if stream_room < READ_ROOM_MIN.min(limits.stream) {
             return; // QUIC has the waker, because something waits
         }
         let cx = &mut Context::from_waker(&stream.waker);
         let room = stream_room.min(session_room).max(1);
-        match recv.poll_read(cx, room) {
+        let before = recv.ahead_len();
+        let found = recv.poll_read(cx, room);
+        self.ahead = self.ahead + recv.ahead_len() - before;
+        match found {
             Poll::Pending | Poll::Ready(Read::Lost) => {}
             Poll::Ready(Read::Data(data, fin)) => {
                 if recv.has_ahead() {
@@ -259,18 +268,14 @@ impl Session {
             stream.abandon(HttpCode::WT_SESSION_GONE);
         }
         self.resets.flush();
-        self.buffered = 0;
+        (self.buffered, self.ahead, self.datagram_bytes_out) = (0, 0, 0);
         self.datagrams_out.clear();
         self.table.end(self.id);
     }
 
     /// Has the streams looked at that wait for room in the session's buffer.
-    fn feed_starving(&mut self) {
-        let free = self
-            .limits
-            .session_send_buffer
-            .saturating_sub(self.buffered);
-        if self.starving && free >= self.limits.session_send_buffer / 2 {
+    pub(super) fn feed_starving(&mut self) {
+        if self.starving && self.buffered <= self.send_limits().all() / 2 {
             self.starving = false;
             self.arm_streams();
         }

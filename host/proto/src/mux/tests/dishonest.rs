@@ -31,6 +31,7 @@ fn generous() -> Mux {
     config.limits.send = SendLimits {
         stream: 1 << 20,
         session: 1 << 20,
+        room: usize::MAX,
     };
     Mux::new(config)
 }
@@ -280,6 +281,7 @@ fn limits_raised_a_byte_at_a_time_leave_nothing_where_the_application_sleeps() {
     config.limits.send = SendLimits {
         stream: 1 << 20,
         session: 1 << 20,
+        room: usize::MAX,
     };
     let mut mux = Mux::new(config);
     let id = mux.open(Dir::Uni).unwrap();

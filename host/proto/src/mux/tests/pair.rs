@@ -73,6 +73,8 @@ enum Command {
     Datagram(usize),
     /// So many events are asked for.
     Events(usize),
+    /// The send buffers have room for so many bytes.
+    Room(usize),
     /// So many bytes and streams are granted from now on.
     Enlarge(u64, u64),
     Drain,
@@ -136,6 +138,7 @@ impl End {
                 track.finished = fin;
             }
             Err(CommandError::WouldBlock) => track.refused = true,
+            Err(CommandError::TooLarge) => assert!(len > self.mux.config.limits.send.room),
             Err(CommandError::UnknownStream) => assert!(track.over),
             Err(CommandError::WrongDirection) => assert!(!sends(id, side)),
             Err(CommandError::Finished) => assert!(track.finished),
@@ -193,6 +196,11 @@ impl End {
                 }
             }
             Command::Events(n) => self.take_events(n),
+            // The patient end takes all.
+            Command::Room(bytes) if self.mux.config.limits.send.session < 1 << 30 => {
+                self.mux.set_room(bytes);
+            }
+            Command::Room(_) => {}
             Command::Enlarge(data, streams) => self.mux.enlarge(session::Limits {
                 data,
                 streams_bidi: streams,
@@ -369,6 +377,7 @@ impl Setup {
                     SendLimits {
                         stream: 1 << 30,
                         session: 1 << 30,
+                        room: usize::MAX,
                     }
                 } else {
                     self.send
@@ -411,6 +420,7 @@ fn any_setup(scale: usize) -> impl Strategy<Value = Setup> {
         send: SendLimits {
             stream: send.0,
             session: send.0 + send.1,
+            room: usize::MAX,
         },
         patient: flags.0,
         swapped_ids: flags.1,
@@ -436,6 +446,7 @@ fn any_step(scale: usize) -> impl Strategy<Value = Step> {
         2 => (place, -1..2i32).prop_map(|(place, priority)| Command::Priority(place, priority)),
         3 => (0..60usize).prop_map(Command::Datagram),
         14 => (0..6usize).prop_map(Command::Events),
+        1 => (1..600 * scale).prop_map(Command::Room),
         1 => (0..900 * scale as u64, 0..9u64)
             .prop_map(|(data, streams)| Command::Enlarge(data, streams)),
     ];

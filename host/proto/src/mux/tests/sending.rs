@@ -39,6 +39,7 @@ const MUTE: Grants = Grants {
 const SEND: SendLimits = SendLimits {
     stream: 400,
     session: 1_000,
+    room: usize::MAX,
 };
 
 fn max_stream_data(stream: StreamId, limit: u64) -> Capsule {
@@ -237,6 +238,7 @@ fn fin_frees_what_comes_in_from_waiting_for_room() {
     let send = SendLimits {
         stream: 400,
         session: 10_000,
+        room: usize::MAX,
     };
     let (mut mux, _) = with(send, MUTE, 0);
     let (bi, _) = peers();
@@ -257,10 +259,12 @@ fn an_echo_is_never_refused() {
         let send = SendLimits {
             stream: limits.0,
             session: limits.0 + limits.1,
+            room: usize::MAX,
         };
         let patient = SendLimits {
             stream: 1 << 30,
             session: 1 << 30,
+            room: usize::MAX,
         };
         let [mut client, mut server] =
             [(Side::Client, patient), (Side::Server, send)].map(|(side, send)| {
@@ -321,6 +325,7 @@ fn streams_of_equal_priority_take_turns_of_one_capsule_of_16_kib_with_its_header
     let wide = SendLimits {
         stream: 1 << 20,
         session: 1 << 20,
+        room: usize::MAX,
     };
     let (mut mux, ids) = with(wide, WIDE, 2);
     mux.send(ids[0], bytes(40_000), false).unwrap();
@@ -340,6 +345,7 @@ fn a_capsule_holds_what_was_sent_in_pieces_and_ends_where_a_frame_does() {
     let wide = SendLimits {
         stream: 1 << 20,
         session: 1 << 20,
+        room: usize::MAX,
     };
     let (mut mux, ids) = with(wide, WIDE, 1);
     mux.send_datagram(&bytes(10)).unwrap();
@@ -362,6 +368,7 @@ fn a_higher_priority_goes_first_and_a_new_one_counts_at_once() {
     let wide = SendLimits {
         stream: 1 << 20,
         session: 1 << 20,
+        room: usize::MAX,
     };
     let (mut mux, ids) = with(wide, WIDE, 3);
     mux.set_priority(ids[0], -1).unwrap();
@@ -395,6 +402,7 @@ fn little_more_is_made_than_there_is_room_for() {
     let wide = SendLimits {
         stream: 1 << 20,
         session: 1 << 20,
+        room: usize::MAX,
     };
     for room in [1, 63, 64, 1_000, 65_535, 1 << 20] {
         let (mut mux, ids) = with(wide, WIDE, 1);
