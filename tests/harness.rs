@@ -19,6 +19,7 @@ use web_transport_quinn::{Client, ClientBuilder, Session};
 use wharf::{
     config::{Config, Origins, Route, Tls},
     server::{Handle, Host, Server},
+    transport::Gate,
 };
 
 use crate::peer::{Http, Peer, PeerSession};
@@ -70,6 +71,7 @@ pub(crate) struct TestServer {
     pub(crate) handle: Host,
     /// What reloads it and ends it.
     pub(crate) control: Handle,
+    pub(crate) gate: Gate,
     stop: Option<oneshot::Sender<()>>,
     running: tokio::task::JoinHandle<()>,
 }
@@ -97,7 +99,10 @@ impl TestServer {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut config = Config::new(vec![listen], Tls::Development, routes);
         config.sessions = 256;
-        config.sessions_per_ip = u32::MAX; // all are of this machine
+        // All clients of a test are of one address.
+        config.sessions_per_ip = u32::MAX;
+        config.transport.connections_per_ip = usize::MAX;
+        config.transport.handshakes_per_ip = u32::MAX;
         config.cache_dir = Some(root().join("target/test-cache"));
         change(&mut config);
         let server = Server::bind(config).await.unwrap();
@@ -108,6 +113,7 @@ impl TestServer {
             hash: server.certificate_hash(),
             handle: server.host(),
             control: server.handle(),
+            gate: server.gate(),
             stop: Some(stop),
             running: tokio::spawn(server.run(async {
                 _ = stopped.await;

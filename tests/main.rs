@@ -31,6 +31,7 @@ mod http2;
 mod info;
 mod interop;
 mod inventory;
+mod limits;
 mod listener;
 mod many;
 mod negotiation;

@@ -11,6 +11,7 @@ use wharf_proto::{buffer::SendLimits, mux, session as proto};
 
 pub mod client;
 mod exporter;
+mod gate;
 pub mod h2;
 pub mod h3;
 mod head;
@@ -19,6 +20,7 @@ mod phase;
 mod session;
 pub mod tls;
 
+pub use gate::Gate;
 pub(crate) use listener::Listener;
 pub use session::{Exchange, Incoming, Session, Stopper};
 pub use wharf_proto::{
@@ -44,8 +46,19 @@ pub struct Limits {
     /// What small DATA frames of HTTP/2 may cost in memory until their sessions have taken them, in bytes, per connection; a
     /// peer that goes beyond loses its connection. Default 16 MiB: some 60 000 frames at once.
     pub data_frame_budget: usize,
-    /// HTTP/2 connections at once; those beyond wait until one is over. Default 10 000.
-    pub http2_connections: usize,
+    /// Connections of a server at once, of both HTTP versions; the next is refused. Default 10 000.
+    pub connections: usize,
+    /// Connections of one address of peers, or of one /64 of IPv6; the next is refused. Default 256.
+    pub connections_per_ip: usize,
+    /// Handshakes per second that one address, or one /64 of IPv6, may begin, and as many at once; those beyond are not
+    /// answered over UDP, so that clients try again by themselves, and closed over TCP. Default 50.
+    pub handshakes_per_ip: u32,
+    /// Handshakes under way at once; those beyond go unanswered, as above. From half of that on, a peer over UDP must first
+    /// prove that its address is its own. Default 1024.
+    pub handshakes: usize,
+    /// Addresses without connections that are remembered for the rate of their handshakes, for a second at most; others may
+    /// not connect meanwhile. Default 16 384.
+    pub addresses: usize,
     /// Streams that arrived before their session, per connection; the next is refused. Default 16.
     pub early_streams: usize,
     /// Datagrams that arrived before their session, per connection; the oldest is dropped beyond. Default 16.
@@ -70,7 +83,11 @@ impl Default for Limits {
             stream_receive_credit: 16 << 20,
             connection_send_window: 16 << 20,
             data_frame_budget: 16 << 20,
-            http2_connections: 10_000,
+            connections: 10_000,
+            connections_per_ip: 256,
+            handshakes_per_ip: 50,
+            handshakes: 1024,
+            addresses: 16_384,
             early_streams: 16,
             early_datagrams: 16,
             field_section: 16 << 10,

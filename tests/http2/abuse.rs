@@ -298,40 +298,6 @@ async fn a_peer_that_answers_pings_keeps_its_session_and_an_idle_connection_is_c
     within("the idle connection to be closed", closed).await;
 }
 
-#[tokio::test]
-async fn connections_beyond_the_limit_wait_until_one_is_over() {
-    let server = TestServer::with(|config| config.transport.http2_connections = 2).await;
-    let first = Raw::connect(server.address, GENEROUS).await;
-    let mut second = Raw::connect(server.address, GENEROUS).await;
-    second.session("/plain").await;
-    let address = server.address;
-    let third = tokio::spawn(async move {
-        let mut raw = Raw::connect(address, GENEROUS).await;
-        raw.session("/plain").await
-    });
-    // HTTP/3 does not wait, and takes longer than the third would.
-    let session = server.session(Http::Http3, "/plain").await;
-    session.expect_echo(b"meanwhile").await;
-    assert!(!third.is_finished());
-    drop(first);
-    within("the third", third).await.unwrap();
-}
-
-/// An address on which nobody comes keeps none of the permits.
-#[tokio::test]
-async fn the_only_connection_there_may_be_is_taken_on_any_address() {
-    let server = TestServer::with(|config| {
-        config.listen.push(config.listen[0]);
-        config.transport.http2_connections = 1;
-    })
-    .await;
-    let addresses = &server.addresses;
-    for address in [addresses[0], addresses[0], addresses[1], addresses[1]] {
-        let mut raw = Raw::connect(address, GENEROUS).await;
-        raw.session("/plain").await;
-    }
-}
-
 /// Each connection is one.
 #[tokio::test]
 async fn the_program_may_open_as_many_files_as_the_machine_lets_it() {

@@ -15,6 +15,10 @@ pub(super) async fn serve(component: &Path) -> anyhow::Result<()> {
     route.origins = Origins::Any;
     let mut config = Config::new(vec![super::loopback()], Tls::Development, vec![route]);
     config.sessions = SESSIONS;
+    // All of them come from this machine, and may have a connection each.
+    config.transport.connections = SESSIONS as usize;
+    config.transport.connections_per_ip = usize::MAX;
+    config.transport.handshakes_per_ip = u32::MAX;
     config.cache_dir = Some(super::cache_dir());
     let server = Server::bind(config).await?;
     super::announce(server.local_addr(), server.certificate_hash())?;

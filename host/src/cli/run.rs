@@ -98,7 +98,16 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     };
     let mut config = Config::new(args.listen, tls, vec![route]);
     config.cache_dir = super::cache_dir();
-    config.sessions_per_ip = u32::MAX; // whoever tries it out is one peer
+    if config
+        .listen
+        .iter()
+        .all(|address| address.ip().is_loopback())
+    {
+        // All peers are of one address, and nobody else's.
+        config.sessions_per_ip = u32::MAX;
+        config.transport.connections_per_ip = usize::MAX;
+        config.transport.handshakes_per_ip = u32::MAX;
+    }
     let server = Server::bind(config.clone()).await?;
     let url = |&address: &SocketAddr| format!("https://{}/", dialable(address));
     let urls: Vec<_> = server.local_addrs().iter().map(url).collect();

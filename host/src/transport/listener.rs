@@ -8,7 +8,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Limits, Requested, h2, h3};
+use super::{Gate, Limits, Requested, h2, h3};
 
 /// How often a free UDP port is taken whose TCP port is not free.
 const ATTEMPTS: usize = 16;
@@ -20,6 +20,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 pub(crate) struct Listener {
     http3: h3::Listener,
     http2: h2::Listener,
+    gate: Gate,
     /// Whether the connections of HTTP/2 have ended.
     ended: watch::Sender<bool>,
 }
@@ -43,9 +44,11 @@ impl Listener {
             .map(|&address| bind(address, addresses))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let (udp, tcp) = pairs.into_iter().unzip();
+        let gate = Gate::new(limits.clone());
         Ok(Self {
-            http3: h3::Listener::new(udp, tls.clone(), limits.clone())?,
-            http2: h2::Listener::new(tcp, tls, limits),
+            http3: h3::Listener::new(udp, tls.clone(), limits.clone(), gate.clone())?,
+            http2: h2::Listener::new(tcp, tls, limits, gate.clone()),
+            gate,
             ended: watch::Sender::new(false),
         })
     }
@@ -53,6 +56,11 @@ impl Listener {
     /// The addresses bound, in the order in which they were asked for.
     pub(crate) fn local_addrs(&self) -> &[SocketAddr] {
         self.http3.local_addrs()
+    }
+
+    /// What counts the connections.
+    pub(crate) fn gate(&self) -> Gate {
+        self.gate.clone()
     }
 
     /// Accepts connections until the sockets are closed, and passes their requests on. Every connection ends with this

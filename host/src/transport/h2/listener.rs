@@ -1,17 +1,24 @@
 //! TCP sockets, and the HTTP/2 connections that come in on them.
 
-use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::{ALPN, Acceptor};
-use crate::transport::{Limits, Requested};
+use crate::transport::{Gate, Limits, Requested, gate::Pass};
 
 /// Connections that the kernel has accepted and we have not.
 const BACKLOG: i32 = 1024;
@@ -25,8 +32,7 @@ pub(crate) struct Listener {
     acceptor: Acceptor,
     tls: TlsAcceptor,
     limits: Limits,
-    /// Permits for connections.
-    connections: Arc<Semaphore>,
+    gate: Gate,
     /// Whether the listener is closed.
     closed: watch::Sender<bool>,
 }
@@ -37,13 +43,14 @@ impl Listener {
         sockets: Vec<TcpListener>,
         tls: rustls::ServerConfig,
         limits: Limits,
+        gate: Gate,
     ) -> Self {
         let acceptor = Acceptor::new(limits.clone());
         Self {
             sockets: sockets.into(),
             tls: TlsAcceptor::from(Arc::new(acceptor.tls_config(tls))),
             acceptor,
-            connections: Arc::new(Semaphore::new(limits.http2_connections)),
+            gate,
             limits,
             closed: watch::Sender::new(false),
         }
@@ -56,13 +63,14 @@ impl Listener {
         let mut next = 0;
         loop {
             tokio::select! {
-                (permit, tcp, peer) = self.accept(&mut next) => {
-                    let (this, requests) = (self.clone(), requests.clone());
-                    connections.spawn(async move {
-                        this.serve(tcp, peer, requests).await;
-                        drop(permit);
-                    });
-                }
+                (tcp, peer) = self.accept(&mut next) => match self.gate.enter(peer.ip(), Instant::now()) {
+                    Ok(pass) => {
+                        let (this, requests) = (self.clone(), requests.clone());
+                        connections.spawn(async move { this.serve(tcp, peer, pass, requests).await });
+                    }
+                    // Dropped before TLS, which would cost something.
+                    Err(full) => tracing::debug!(%peer, ?full, "connection turned away"),
+                },
                 Some(_) = connections.join_next() => {}
                 _ = closed.wait_for(|closed| *closed) => break,
             }
@@ -71,12 +79,8 @@ impl Listener {
         while connections.join_next().await.is_some() {}
     }
 
-    /// A connection on any of the sockets, once there may be another. One permit serves all of them: a socket on which
-    /// nothing comes must not keep one from the others. `next` is whose turn it is to be looked at first.
-    async fn accept(&self, next: &mut usize) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
-        let Ok(permit) = self.connections.clone().acquire_owned().await else {
-            return std::future::pending().await; // the semaphore is never closed
-        };
+    /// A connection on any of the sockets. `next` is whose turn it is to be looked at first.
+    async fn accept(&self, next: &mut usize) -> (TcpStream, SocketAddr) {
         loop {
             let accepted = poll_fn(|cx| {
                 let count = self.sockets.len();
@@ -90,7 +94,7 @@ impl Listener {
                 Poll::Pending
             });
             match accepted.await {
-                Ok((tcp, peer)) => return (permit, tcp, peer),
+                Ok(accepted) => return accepted,
                 Err(error) => {
                     // The connection was lost already, or the machine has no file for it.
                     tracing::debug!(%error, "no connection accepted");
@@ -100,7 +104,13 @@ impl Listener {
         }
     }
 
-    async fn serve(&self, tcp: TcpStream, peer: SocketAddr, requests: mpsc::Sender<Requested>) {
+    async fn serve(
+        &self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        mut pass: Pass,
+        requests: mpsc::Sender<Requested>,
+    ) {
         _ = tcp.set_nodelay(true);
         let handshake = tokio::time::timeout(self.limits.setup_timeout, self.tls.accept(tcp));
         let tls = match handshake.await {
@@ -109,6 +119,7 @@ impl Listener {
             Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
             Err(_) => return tracing::debug!(%peer, "no TLS handshake in time"),
         };
+        pass.agreed();
         if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
             return tracing::debug!(%peer, "the client did not ask for h2 (ALPN)");
         }

@@ -1,13 +1,23 @@
 //! Sockets, and the connections that come in on them.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{sync::mpsc, task::JoinSet};
 use wharf_proto::code::HttpCode;
 
 use super::{Acceptor, drivers::Drivers, quic_code};
-use crate::transport::{Limits, Requested};
+use crate::transport::{
+    Gate, Limits, Requested,
+    gate::{Full, Pass},
+};
+
+/// Bytes of connections that nobody has looked at yet, all together.
+const WAITING_BYTES: u64 = 1 << 20;
 
 /// UDP sockets that accept HTTP/3 connections. Cloning it is cheap and binds nothing.
 #[derive(Clone, Debug)]
@@ -15,6 +25,7 @@ pub(crate) struct Listener {
     endpoints: Vec<quinn::Endpoint>,
     addresses: Arc<[SocketAddr]>,
     acceptor: Acceptor,
+    gate: Gate,
     drivers: Drivers,
 }
 
@@ -28,9 +39,15 @@ impl Listener {
         sockets: Vec<std::net::UdpSocket>,
         tls: rustls::ServerConfig,
         limits: Limits,
+        gate: Gate,
     ) -> anyhow::Result<Self> {
+        let handshakes = limits.handshakes;
         let acceptor = Acceptor::new(limits);
-        let config = acceptor.server_config(tls)?;
+        let mut config = acceptor.server_config(tls)?;
+        // They are looked at as they come, so few ever wait.
+        config
+            .max_incoming(handshakes)
+            .incoming_buffer_size_total(WAITING_BYTES);
         let addresses = sockets
             .iter()
             .map(std::net::UdpSocket::local_addr)
@@ -48,6 +65,7 @@ impl Listener {
             endpoints: sockets.into_iter().map(serve).collect::<Result<_, _>>()?,
             addresses,
             acceptor,
+            gate,
             drivers,
         })
     }
@@ -62,7 +80,12 @@ impl Listener {
     pub(crate) async fn run(self, requests: mpsc::Sender<Requested>) {
         let mut accepting = JoinSet::new();
         for endpoint in self.endpoints {
-            accepting.spawn(accept(endpoint, self.acceptor.clone(), requests.clone()));
+            let accept = Accept {
+                acceptor: self.acceptor.clone(),
+                gate: self.gate.clone(),
+                requests: requests.clone(),
+            };
+            accepting.spawn(accept.run(endpoint));
         }
         while accepting.join_next().await.is_some() {}
     }
@@ -106,28 +129,67 @@ pub(crate) fn bind(address: SocketAddr, only_v6: bool) -> std::io::Result<std::n
     Ok(socket.into())
 }
 
-async fn accept(endpoint: quinn::Endpoint, acceptor: Acceptor, requests: mpsc::Sender<Requested>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            incoming = endpoint.accept() => {
-                let Some(incoming) = incoming else { break };
-                connections.spawn(pass_on(incoming, acceptor.clone(), requests.clone()));
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
+/// Takes connections in.
+struct Accept {
+    acceptor: Acceptor,
+    gate: Gate,
+    requests: mpsc::Sender<Requested>,
 }
 
-async fn pass_on(incoming: quinn::Incoming, acceptor: Acceptor, requests: mpsc::Sender<Requested>) {
-    let conn = match incoming.await {
-        Ok(conn) => conn,
-        // A failed handshake is the peer's affair.
-        Err(error) => return tracing::debug!(%error, "handshake failed"),
-    };
-    let mut connection = acceptor.accept(conn);
-    while let Some(requested) = connection.next_request().await {
-        // The receiver is gone when the host stops; dropping the request rejects it.
-        _ = requests.send(requested).await;
+impl Accept {
+    async fn run(self, endpoint: quinn::Endpoint) {
+        let this = Arc::new(self);
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                incoming = endpoint.accept() => {
+                    let Some(incoming) = incoming else { break };
+                    if let Some((incoming, pass)) = this.admit(incoming) {
+                        connections.spawn(this.clone().pass_on(incoming, pass));
+                    }
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+
+    /// Counts a connection in, or turns it away. What that costs does not depend on how many are turned away, and an address
+    /// is answered with no more than it has sent: it may not be the sender's own until that has been proven.
+    fn admit(&self, incoming: quinn::Incoming) -> Option<(quinn::Incoming, Pass)> {
+        let peer = incoming.remote_address();
+        let proven = incoming.remote_address_validated();
+        let entered = if !proven && self.gate.is_busy() {
+            Err(Full::Handshakes)
+        } else {
+            self.gate.enter(peer.ip(), Instant::now())
+        };
+        let full = match entered {
+            Ok(pass) => return Some((incoming, pass)),
+            Err(full) => full,
+        };
+        tracing::debug!(%peer, ?full, proven, "connection turned away");
+        match (full.passes(), proven) {
+            // Who meant its address to be another's does not get the answer; who has proven its own takes its turn.
+            (true, false) => _ = incoming.retry(), // it has not been asked before
+            (true, true) => incoming.ignore(),     // it tries again by itself
+            (false, _) => incoming.refuse(),
+        }
+        None
+    }
+
+    async fn pass_on(self: Arc<Self>, incoming: quinn::Incoming, mut pass: Pass) {
+        let timeout = self.acceptor.shared.limits.setup_timeout;
+        let conn = match tokio::time::timeout(timeout, incoming.into_future()).await {
+            Ok(Ok(conn)) => conn,
+            // A failed handshake is the peer's affair.
+            Ok(Err(error)) => return tracing::debug!(%error, "handshake failed"),
+            Err(_) => return tracing::debug!("no handshake in time"),
+        };
+        pass.agreed();
+        let mut connection = self.acceptor.accept(conn);
+        while let Some(requested) = connection.next_request().await {
+            // The receiver is gone when the host stops; dropping the request rejects it.
+            _ = self.requests.send(requested).await;
+        }
     }
 }
