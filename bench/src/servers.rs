@@ -126,10 +126,8 @@ pub(crate) fn usage() -> anyhow::Result<Usage> {
 
 /// The QUIC settings of the native servers: those of wharf, so that none has an advantage by its windows.
 fn transport_config() -> anyhow::Result<quinn::TransportConfig> {
-    /// Streams that wharf allows besides those of a session.
-    const HTTP_STREAMS: u32 = 33;
     let limits = Limits::default();
-    let streams = VarInt::from_u32(limits.session.streams_per_kind + HTTP_STREAMS);
+    let streams = VarInt::from_u32(limits.session.streams_per_kind + 1 + limits.http_streams);
     let mut config = quinn::TransportConfig::default();
     config
         .max_idle_timeout(Some(limits.idle_timeout.try_into()?))

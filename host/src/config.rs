@@ -232,3 +232,35 @@ pub enum Origins {
     /// Pages of the same host and port, and those of the origins listed, such as `https://app.example`.
     Listed(Vec<String>),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_lowers_what_its_sessions_hold_and_raises_nothing() {
+        let limits = |streams, credit| {
+            let mut limits = transport::SessionLimits::default();
+            (limits.streams_per_kind, limits.session_receive_credit) = (streams, credit);
+            limits
+        };
+        let routes = [None, Some(limits(2, 5_000)), Some(limits(1_000, 3_000))];
+        let routes = routes.map(|session| Route {
+            session,
+            ..Route::new("/", "a.wasm")
+        });
+        let mut config = Config::new(Vec::new(), Tls::Development, routes.into());
+        config.transport.session = limits(100, 4_000);
+        config.settle_sessions();
+        let settled = config.tenants[0].routes.iter().map(|route| {
+            let session = route.session.as_ref().unwrap();
+            (session.streams_per_kind, session.session_receive_credit)
+        });
+        assert!(settled.eq([(100, 4_000), (2, 4_000), (100, 3_000)]));
+        let told = &config.transport.session;
+        assert_eq!(
+            (told.streams_per_kind, told.session_receive_credit),
+            (2, 3_000)
+        );
+    }
+}

@@ -98,14 +98,6 @@ impl Server {
         self.handle.clone()
     }
 
-    /// Serves until `shutdown` ends, or [`Handle::drain`] is called; then asks all sessions to end, gives them
-    /// [`Config::drain`], and closes what is left. [`Handle::stop`] cuts that short.
-    /// What reloads, drains and stops the server while it runs.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        self.handle.clone()
-    }
-
     /// What counts the connections, for a look at them while the server runs.
     #[must_use]
     pub fn gate(&self) -> Gate {

@@ -59,6 +59,13 @@ pub struct Limits {
     /// Addresses without connections that are remembered for the rate of their handshakes, for a second at most; others may
     /// not connect meanwhile. Default 16 384.
     pub addresses: usize,
+    /// Streams of a connection besides those of sessions that a peer may hold open, of each kind: control and QPACK streams,
+    /// ordinary requests. Default 32.
+    pub http_streams: u32,
+    /// Requests of a connection that wait to be looked at, at least one; those beyond wait on their streams. Default 16.
+    pub requests: usize,
+    /// Streams of a connection whose header has not come; the next is refused. Over HTTP/3 only. Default 64.
+    pub pending_streams: usize,
     /// Streams that arrived before their session, per connection; the next is refused. Default 16.
     pub early_streams: usize,
     /// Datagrams that arrived before their session, per connection; the oldest is dropped beyond. Default 16.
@@ -88,6 +95,9 @@ impl Default for Limits {
             handshakes_per_ip: 50,
             handshakes: 1024,
             addresses: 16_384,
+            http_streams: 32,
+            requests: 16,
+            pending_streams: 64,
             early_streams: 16,
             early_datagrams: 16,
             field_section: 16 << 10,
@@ -120,6 +130,9 @@ pub struct SessionLimits {
     pub datagrams_in: usize,
     /// Datagrams that wait for the transport; the oldest is dropped beyond. Default 256.
     pub datagrams_out: usize,
+    /// Streams that the handler has reset so soon that their header may not have arrived, and whose reset waits for that; the
+    /// next is reset at once. Over HTTP/3 only. Default 256.
+    pub delayed_resets: usize,
 }
 
 impl Default for SessionLimits {
@@ -132,6 +145,7 @@ impl Default for SessionLimits {
             reads_wait_for_room: true,
             datagrams_in: 256,
             datagrams_out: 256,
+            delayed_resets: 256,
         }
     }
 }
@@ -150,6 +164,7 @@ impl SessionLimits {
             reads_wait_for_room: self.reads_wait_for_room,
             datagrams_in: self.datagrams_in.min(other.datagrams_in),
             datagrams_out: self.datagrams_out.min(other.datagrams_out),
+            delayed_resets: self.delayed_resets.min(other.delayed_resets),
         }
     }
 

@@ -132,8 +132,8 @@ impl Gate {
         if state.handshakes >= limits.handshakes {
             return Err(Full::Handshakes);
         }
-        let mut known = match state.addresses.get(&address) {
-            Some(known) => *known,
+        let mut known = match state.addresses.get(&address).copied() {
+            Some(known) => known,
             None if state.has_place(limits, now) => Known {
                 connections: 0,
                 due: now,

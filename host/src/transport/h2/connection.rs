@@ -34,10 +34,6 @@ use crate::transport::{
     phase::{Phase, Shared},
 };
 
-/// Streams besides sessions' that a peer may hold open.
-const HTTP_STREAMS: u32 = 32;
-/// Requests of one connection that wait to be taken; those beyond wait in their tasks.
-const REQUESTED: usize = 16;
 /// Room for what is not a stream's data: capsules of control, datagrams.
 const WINDOW_SLACK: u64 = 64 << 10;
 /// The largest window of HTTP/2 (RFC 9113, "The Flow-Control Window").
@@ -215,7 +211,7 @@ pub struct Connection {
 
 impl Connection {
     pub(super) fn new(tls: TlsStream<TcpStream>, peer: SocketAddr, shared: Arc<Shared>) -> Self {
-        let (sender, requests) = mpsc::channel(REQUESTED);
+        let (sender, requests) = mpsc::channel(shared.limits.requests.max(1));
         let server_name = tls.get_ref().1.server_name().map(Into::into);
         let tls = Arc::new(Mutex::new(tls));
         let (settings, _) = watch::channel(Peer::default());
@@ -452,7 +448,9 @@ fn builder(limits: &Limits) -> h2::server::Builder {
 
 /// How many streams a peer may hold open.
 fn streams(limits: &Limits) -> u32 {
-    limits.sessions_per_connection.saturating_add(HTTP_STREAMS)
+    limits
+        .sessions_per_connection
+        .saturating_add(limits.http_streams)
 }
 
 /// What a peer may send ahead in a session, in bytes.

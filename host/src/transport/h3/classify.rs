@@ -28,8 +28,6 @@ use super::{
 };
 use crate::transport::Role;
 
-/// Streams whose header is incomplete, per connection.
-const PENDING_MAX: usize = 64;
 /// A stream header is two varints.
 const HEADER_MAX: usize = 2 * VarInt::MAX_SIZE;
 
@@ -53,6 +51,8 @@ pub(super) struct Sorter {
     pub(super) bidi: mpsc::Sender<Bidi>,
     pub(super) field_section: u32,
     pub(super) setup_timeout: Duration,
+    /// How many streams may be without their header.
+    pub(super) pending_streams: usize,
 }
 
 type Pending =
@@ -118,7 +118,7 @@ impl Sorter {
         match header.poll_kind(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(kind)) => self.sort(header, kind),
             Poll::Ready(Err(ended)) => self.ended(header, ended),
-            Poll::Pending if pending.len() >= PENDING_MAX => {
+            Poll::Pending if pending.len() >= self.pending_streams => {
                 self.table.seen(header.id());
                 header.refuse(HttpCode::H3_EXCESSIVE_LOAD);
             }

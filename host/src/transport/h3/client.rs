@@ -216,6 +216,7 @@ impl Asking {
             bidi,
             field_section: limits.field_section,
             setup_timeout: limits.setup_timeout,
+            pending_streams: limits.pending_streams,
         };
         let goaway = notes.goaway.subscribe();
         let driven = drive(conn.clone(), http, sorter, table.clone(), goaway);

@@ -25,10 +25,6 @@ use crate::transport::{
 
 /// Streams on their way from the classifier to `h3`.
 const H3_QUEUE: usize = 16;
-/// Streams besides WebTransport's that a peer may hold open, each kind: control and QPACK streams, plain requests.
-const HTTP_STREAMS: u32 = 32;
-/// Requests of one connection that wait to be taken; those beyond wait on their streams.
-const REQUESTED: usize = 16;
 
 type Http3 = h3::server::Connection<Tap, Bytes>;
 
@@ -43,7 +39,7 @@ pub(super) fn transport_config(limits: &Limits) -> quinn::TransportConfig {
         .send_window(limits.connection_send_window)
         .datagram_receive_buffer_size(Some(1 << 20))
         .datagram_send_buffer_size(1 << 20);
-    let one = Allowance::new(Share::of(&limits.session));
+    let one = Allowance::new(limits, Share::of(&limits.session));
     config
         .receive_window(one.receive_window)
         .max_concurrent_bidi_streams(one.streams)
@@ -59,7 +55,7 @@ pub(super) struct Allowance {
 
 impl Allowance {
     /// For sessions whose limits come to that.
-    pub(super) fn new(share: Share) -> Self {
+    pub(super) fn new(limits: &Limits, share: Share) -> Self {
         // Capsules, headers and what is HTTP must always find room: streams may wait for the credit that a capsule brings,
         // and the peer for those. Sessions never use more than was granted them; QUIC's own grant may lag behind by an
         // eighth, which is when quinn renews it.
@@ -67,7 +63,7 @@ impl Allowance {
         let bytes = bytes.saturating_add(bytes.div_ceil(7));
         Self {
             receive_window: quinn::VarInt::from_u64(bytes).unwrap_or(quinn::VarInt::MAX),
-            streams: share.streams.saturating_add(HTTP_STREAMS).into(),
+            streams: share.streams.saturating_add(limits.http_streams).into(),
         }
     }
 
@@ -103,7 +99,7 @@ impl Connection {
             limits.early_datagrams,
             limits.setup_timeout,
         ));
-        let (sender, requests) = mpsc::channel(REQUESTED);
+        let (sender, requests) = mpsc::channel(limits.requests.max(1));
         let mut serving = JoinSet::new();
         serving.spawn(serve(conn.clone(), shared, table.clone(), sender));
         Self {
@@ -170,6 +166,7 @@ async fn serve(
         bidi,
         field_section: limits.field_section,
         setup_timeout: limits.setup_timeout,
+        pending_streams: limits.pending_streams,
     };
     let requests = Requests {
         server_name: server_name(&conn),
@@ -415,7 +412,7 @@ mod tests {
         for sessions in [1_u32, 2, 64] {
             let one = Share::of(&limits.session);
             let share = (0..sessions).fold(Share::default(), |all, _| all.with(one));
-            let window = Allowance::new(share).receive_window.into_inner();
+            let window = Allowance::new(&limits, share).receive_window.into_inner();
             let granted = u64::from(limits.session.session_receive_credit) * u64::from(sessions);
             assert!(window - window / 8 >= granted + (64 << 10), "{sessions}");
         }

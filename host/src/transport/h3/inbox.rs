@@ -188,11 +188,13 @@ mod tests {
         for n in 0..5u8 {
             inbox.put_datagram(Bytes::copy_from_slice(&[n]));
         }
+        assert_eq!(inbox.datagram_bytes(), 2);
         let mut left = Vec::new();
         while let Some(Delivery::Datagram(datagram)) = inbox.take(true) {
             left.push(datagram[0]);
         }
         assert_eq!((left, inbox.datagrams_dropped()), (vec![3, 4], 3));
+        assert_eq!(inbox.datagram_bytes(), 0);
     }
 
     #[test]

@@ -155,8 +155,9 @@ impl Incoming {
             ConnectStream::new(Body::Server(stream), self.note),
             self.asked.table.clone(),
         );
-        let undecided = Share::of(&self.shared.limits.session);
-        Allowance::new(self.asked.table.share(undecided)).apply(&self.conn);
+        let limits = &self.shared.limits;
+        let share = self.asked.table.share(Share::of(&limits.session));
+        Allowance::new(limits, share).apply(&self.conn);
         Ok(session)
     }
 

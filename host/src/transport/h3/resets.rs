@@ -18,25 +18,32 @@ use wharf_proto::{buffer::SendBuffer, code::HttpCode};
 
 use super::stream::SendHalf;
 
-/// The most that wait in a session; the next is not delayed.
-const WAITING_MAX: usize = 256;
 /// How long a peer may delay an acknowledgement, unless it says otherwise (RFC 9000, "Transport Parameter Definitions").
 const ACK_DELAY: Duration = Duration::from_millis(25);
 /// The longest wait, whatever the path.
 const DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// The resets of one session that wait.
-#[derive(Default)]
 pub(super) struct Resets {
+    most: usize,
     waiting: VecDeque<(Instant, SendHalf, HttpCode)>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Resets {
+    /// So many may wait; the next is not delayed.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            waiting: VecDeque::new(),
+            sleep: None,
+        }
+    }
+
     /// Until when a stream that this end opened then is too young to be reset.
     pub(super) fn delay(&self, opened: Instant, rtt: Duration) -> Option<Instant> {
         let until = opened + (rtt * 2 + ACK_DELAY).min(DELAY_MAX);
-        (self.waiting.len() < WAITING_MAX && until > Instant::now()).then_some(until)
+        (self.waiting.len() < self.most && until > Instant::now()).then_some(until)
     }
 
     /// What the stream was to send is given up now.
@@ -81,5 +88,19 @@ impl fmt::Debug for Resets {
         f.debug_struct("Resets")
             .field("waiting", &self.waiting.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_is_delayed_where_another_may_wait_and_its_stream_is_young() {
+        let (now, rtt) = (Instant::now(), Duration::from_millis(100));
+        assert!(Resets::new(1).delay(now, rtt).is_some());
+        assert!(Resets::new(0).delay(now, rtt).is_none());
+        let old = now.checked_sub(DELAY_MAX).unwrap();
+        assert!(Resets::new(1).delay(old, rtt).is_none());
     }
 }

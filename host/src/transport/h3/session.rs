@@ -158,6 +158,7 @@ impl Session {
         table.begin(id, &inbox, Share::of(&limits));
         let connect_part = Part::new(CONNECT, &ready);
         connect_part.token.arm();
+        let resets = Resets::new(limits.delayed_resets);
         Self {
             id,
             conn,
@@ -183,7 +184,7 @@ impl Session {
             inbox,
             datagrams_part: Part::new(DATAGRAMS, &ready),
             resets_part: Part::new(RESETS, &ready),
-            resets: Resets::default(),
+            resets,
             draining_told: false,
             connect_part,
             inbox_part,
