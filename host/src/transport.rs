@@ -46,7 +46,8 @@ pub struct Limits {
     /// What small DATA frames of HTTP/2 may cost in memory until their sessions have taken them, in bytes, per connection; a
     /// peer that goes beyond loses its connection. Default 16 MiB: some 60 000 frames at once.
     pub data_frame_budget: usize,
-    /// Connections of a server at once, of both HTTP versions; the next is refused. Default 10 000.
+    /// Connections of a server at once, of both HTTP versions; the next is refused. Default 10 000. This and the four below
+    /// are kept where a [`Server`](crate::server::Server) listens, not for connections that a program accepts by itself.
     pub connections: usize,
     /// Connections of one address of peers, or of one /64 of IPv6; the next is refused. Default 256.
     pub connections_per_ip: usize,
