@@ -223,6 +223,7 @@ fn is_below(path: &str, prefix: &str) -> bool {
         None => false,
     }
 }
+
 fn is_welcome(origins: &Origins, origin: &str, authority: &str) -> bool {
     match origins {
         Origins::Any => true,
