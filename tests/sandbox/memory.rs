@@ -2,8 +2,8 @@
 
 use super::{ask, code, poke};
 use crate::{
-    harness::{TestServer, path},
-    peer::{Http, over_both},
+    harness::{Log, TestServer, path},
+    peer::{Http, Peer, Terms, over_both},
 };
 
 const MIB: usize = 1 << 20;
@@ -47,4 +47,48 @@ async fn a_tenant_has_a_total_that_its_sessions_share_and_give_back(http: Http) 
     server.no_instances().await;
     assert_eq!(server.handle.account("default").unwrap().memory(), 0);
     assert_eq!(ask(&keep().await, b"?").await, "kept");
+}
+
+over_both!(what_the_host_holds_counts_as_the_handlers_memory);
+async fn what_the_host_holds_counts_as_the_handlers_memory(http: Http) {
+    let server = TestServer::with(|config| {
+        config.runtime.memory = 8 * MIB;
+        config.transport.session.session_send_buffer = 64 * MIB;
+        config.transport.session.stream_send_buffer = 64 * MIB;
+    })
+    .await;
+    let path = format!("{}?bytes=1000000000", path("flood"));
+    let peer = Peer::connect_to(
+        http,
+        server.address,
+        Terms {
+            window: 16 << 10,
+            ..Terms::default()
+        },
+    )
+    .await;
+    let session = peer.session(&path).await;
+    let (mut send, mut recv) = session.open_bi().await.unwrap();
+    send.write_all(b"x").await.unwrap();
+    // Of a gigabyte it may send what its memory has room for, and goes on when the peer reads.
+    Log::line(&path, "would-block").await;
+    let taken = server.handle.account("default").unwrap().memory();
+    assert!((4 * MIB..=9 * MIB).contains(&taken), "{taken} bytes");
+    let mut read = 0;
+    while read < 32 * MIB {
+        read += recv.read_chunk().await.unwrap().unwrap().len();
+    }
+    assert!(session.close(0, "").await);
+    server.no_instances().await;
+    assert_eq!(server.handle.account("default").unwrap().memory(), 0);
+}
+
+over_both!(more_than_memory_has_room_for_is_too_large_to_send_at_once);
+async fn more_than_memory_has_room_for_is_too_large_to_send_at_once(http: Http) {
+    let server = TestServer::with(|config| config.runtime.memory = 8 * MIB).await;
+    let path = format!("{}?bytes=6000000", path("big"));
+    let session = server.session(http, &path).await;
+    poke(&session).await;
+    Log::line(&path, "error send too-large").await;
+    assert!(session.close(0, "").await, "the session goes on");
 }

@@ -92,7 +92,7 @@ impl State {
         let Some(member) = self.members.get_mut(number) else {
             return;
         };
-        let held = member.session.info().send_buffered as usize;
+        let held = member.session.held();
         let before = std::mem::replace(&mut member.held, held);
         if held != before {
             self.held = self.held - before + held;
@@ -182,9 +182,14 @@ impl HostSession for State {
         data: Vec<u8>,
         fin: bool,
     ) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.on_stream(&handle, id, |session, id| {
+        let room = self.memory.room();
+        let sent = self.on_stream(&handle, id, |session, id| {
+            // What it holds already is counted, and may stay.
+            session.set_room(room.saturating_add(session.held()));
             session.send(id, Bytes::from(data), fin)
-        }))
+        });
+        self.weigh(handle.rep());
+        Ok(sent)
     }
 
     fn send_capacity(
