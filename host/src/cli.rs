@@ -96,7 +96,7 @@ async fn serve(server: Server, signals: Signals, load: impl FnMut() -> anyhow::R
         handle.drain();
         interrupts.next().await;
         handle.stop();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = server.run(std::future::pending()) => {}
@@ -184,6 +184,6 @@ impl Hangups {
             _ = hangup.recv().await;
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
