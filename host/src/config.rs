@@ -1,4 +1,7 @@
-//! What the server uses, with a default, a unit and a reason for every limit.
+//! What the server uses, with a default, a unit and a reason for every limit, and the operator's file that says it.
+//!
+//! [`load`] reads the file: what fits its [`schema`] and is right becomes a [`Config`]; what is wrong becomes [`Problems`],
+//! all at once. [`check`] looks into components and certificates as well.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -6,6 +9,20 @@ use crate::{
     runtime::{self, Scope},
     transport,
 };
+
+mod amount;
+mod certificate;
+mod file;
+mod limits;
+mod load;
+mod problem;
+mod resolve;
+mod shape;
+mod value;
+
+pub use file::schema;
+pub use load::{Loaded, check, load};
+pub use problem::Problems;
 
 /// A server's configuration.
 #[derive(Clone, Debug)]

@@ -107,6 +107,11 @@ impl Certificate {
         Ok(Self(Arc::new(certified)))
     }
 
+    /// The server's own certificate, the first of the chain.
+    pub(crate) fn own(&self) -> Option<&CertificateDer<'static>> {
+        self.0.cert.first()
+    }
+
     /// The SHA-256 of the server's own certificate, as browsers take it in `serverCertificateHashes`.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
