@@ -17,6 +17,7 @@ mod capsules;
 mod cli;
 mod close;
 mod commands;
+mod config;
 mod connect;
 mod connect_stream;
 mod credit;

@@ -50,6 +50,10 @@ const NEVER: &[(&str, &[&str])] = &[
         &["crate::server", "crate::router", "crate::cli"],
     ),
     (
+        "host/src/config",
+        &["crate::server", "crate::router", "crate::cli"],
+    ),
+    (
         "host/proto/src",
         &[
             "tokio",

@@ -9,8 +9,11 @@ use crate::{
     server::{Server, Watch},
 };
 
+mod check;
+mod config;
 mod connect;
 mod run;
+mod serve;
 
 /// Runs WebTransport sessions with handlers that are WebAssembly components.
 #[derive(Debug, Parser)]
@@ -19,24 +22,63 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// What is logged, such as `info`, `wharf=debug` or `wharf::guest=off`.
-    #[arg(
-        long,
-        global = true,
-        env = "WHARF_LOG",
-        default_value = "info",
-        value_name = "FILTER"
-    )]
-    log: String,
+    /// What is logged, such as `info`, `wharf=debug` or `wharf::guest=off`; `info` without this and a file that says it.
+    #[arg(long, global = true, env = "WHARF_LOG", value_name = "FILTER")]
+    log: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Serve(serve::Args),
+    Check(check::Args),
+    Config(config::Args),
+    Connect(Box<connect::Args>),
+}
+
+/// A command that can begin.
+#[derive(Debug)]
+pub struct Prepared {
+    task: Task,
+    log: String,
+}
+
+#[derive(Debug)]
+enum Task {
+    Run(run::Args),
+    Serve(serve::Args, Box<Config>),
+    Check(check::Args),
+    Config(config::Args),
     Connect(Box<connect::Args>),
 }
 
 impl Cli {
+    /// Reads the operator's file, for a command that serves it: it says what is logged from then on.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the file.
+    pub fn prepare(self) -> anyhow::Result<Prepared> {
+        let mut log = None;
+        let task = match self.command {
+            Command::Run(args) => Task::Run(args),
+            Command::Serve(args) => {
+                let loaded = args.load()?;
+                log = loaded.log;
+                Task::Serve(args, Box::new(loaded.config))
+            }
+            Command::Check(args) => Task::Check(args),
+            Command::Config(args) => Task::Config(args),
+            Command::Connect(args) => Task::Connect(args),
+        };
+        Ok(Prepared {
+            task,
+            log: self.log.or(log).unwrap_or_else(|| "info".to_owned()),
+        })
+    }
+}
+
+impl Prepared {
     /// The log filter.
     #[must_use]
     pub fn log(&self) -> &str {
@@ -49,9 +91,12 @@ impl Cli {
     ///
     /// One that names the file or the flag, and the remedy; a [`Usage`] where the command line itself is wrong.
     pub async fn execute(self) -> anyhow::Result<()> {
-        match self.command {
-            Command::Run(args) => run::run(args).await,
-            Command::Connect(args) => connect::run(*args).await,
+        match self.task {
+            Task::Run(args) => run::run(args).await,
+            Task::Serve(args, config) => serve::run(args, *config).await,
+            Task::Check(args) => check::run(args).await,
+            Task::Config(args) => config::run(&args),
+            Task::Connect(args) => connect::run(*args).await,
         }
     }
 }
@@ -185,5 +230,17 @@ impl Hangups {
             return;
         }
         std::future::pending::<()>().await;
+    }
+}
+
+/// Lets the process open as many files as the machine lets it: each connection of HTTP/2 is one, and the usual 1024 are
+/// soon used up.
+fn raise_file_limit() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        _ = setrlimit(Resource::Nofile, limit); // where it cannot be raised, fewer connections are taken
     }
 }

@@ -12,17 +12,20 @@ use wharf::cli::{Cli, Usage};
 #[tokio::main]
 async fn main() -> ExitCode {
     // A usage error ends here, with exit code 2.
-    let cli = Cli::parse();
-    let filter = match EnvFilter::try_new(cli.log()) {
+    let command = match Cli::parse().prepare() {
+        Ok(command) => command,
+        Err(error) => return fail(&format!("{error:#}"), 1),
+    };
+    let filter = match EnvFilter::try_new(command.log()) {
         Ok(filter) => filter,
-        Err(error) => return fail(&format!("--log {}: {error}", cli.log()), 2),
+        Err(error) => return fail(&format!("--log {}: {error}", command.log()), 2),
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    match cli.execute().await {
+    match command.execute().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(
             &format!("{error:#}"),

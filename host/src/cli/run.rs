@@ -75,7 +75,7 @@ enum Quirk {
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
-    raise_file_limit();
+    super::raise_file_limit();
     let component = if args.handler.is_dir() {
         let folder = args.handler.clone();
         tokio::task::spawn_blocking(move || guest::build(&folder, super::say)).await??
@@ -122,18 +122,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     tokio::select! {
         served = page.run(target) => served.context("the page's socket failed"),
         () = super::serve(server, signals, move || Ok(config.clone())) => Ok(()),
-    }
-}
-
-/// Lets the process open as many files as the machine lets it: each connection of HTTP/2 is one, and the usual 1024 are
-/// soon used up.
-fn raise_file_limit() {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Resource, getrlimit, setrlimit};
-        let mut limit = getrlimit(Resource::Nofile);
-        limit.current = limit.maximum;
-        _ = setrlimit(Resource::Nofile, limit); // where it cannot be raised, fewer connections are taken
     }
 }
 
