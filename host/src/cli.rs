@@ -141,7 +141,7 @@ async fn serve(server: Server, signals: Signals, load: impl FnMut() -> anyhow::R
         handle.drain();
         interrupts.next().await;
         handle.stop();
-        std::future::pending::<()>().await;
+        std::future::pending().await
     };
     tokio::select! {
         () = server.run(std::future::pending()) => {}
@@ -229,7 +229,7 @@ impl Hangups {
             _ = hangup.recv().await;
             return;
         }
-        std::future::pending::<()>().await;
+        std::future::pending().await
     }
 }
 

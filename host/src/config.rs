@@ -62,6 +62,7 @@ impl Config {
             sessions,
             tick,
             cache_dir,
+            ..
         } = runtime::Options::default();
         Self {
             listen,

@@ -72,6 +72,7 @@ pub mod cli;
 mod close;
 pub mod config;
 pub mod guest;
+pub mod metrics;
 mod page;
 mod ready;
 mod router;

@@ -194,6 +194,12 @@ impl Router {
         self.tenants.iter().find(|tenant| &*tenant.name == name)
     }
 
+    /// The tenant whose the host of a request's authority is.
+    pub(crate) fn owner(&self, request: &Request) -> Option<Arc<Tenant>> {
+        let host = authority::parse(&request.connect.authority)?;
+        self.tenants.get(*self.hosts.of(&host)?).cloned()
+    }
+
     /// The tenant and the route that serve a request, if its origin is welcome there.
     ///
     /// A request is of the tenant whose the host of its authority is; and its connection must have been made for a name

@@ -30,7 +30,10 @@ pub use cpu::{Account, AccountLimits};
 pub use seat::{Seat, Unseated};
 pub use session::Guest;
 
-use crate::close::{self, Close};
+use crate::{
+    close::{self, Close},
+    metrics::{Cause, Metrics, Stats},
+};
 
 /// What a handler may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +90,8 @@ pub struct Options {
     pub tick: Duration,
     /// Where compiled code is kept between runs; `None`, the default, compiles each time.
     pub cache_dir: Option<PathBuf>,
+    /// Where sessions are counted. Default numbers of its own.
+    pub metrics: Metrics,
 }
 
 impl Default for Options {
@@ -96,6 +101,7 @@ impl Default for Options {
             sessions: 10_000,
             tick: Duration::from_millis(1),
             cache_dir: None,
+            metrics: Metrics::default(),
         }
     }
 }
@@ -159,6 +165,8 @@ pub struct Label {
     pub route: Arc<str>,
     /// The request's path.
     pub path: String,
+    /// Its numbers.
+    pub stats: Arc<Stats>,
 }
 
 /// How a handler ended.
@@ -177,6 +185,17 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// What it means for a session; `None` where its session ended in another way.
+    fn cause(self) -> Option<Cause> {
+        match self {
+            Self::Returned => None,
+            Self::Trapped => Some(Cause::Trapped),
+            Self::OutOfTime => Some(Cause::Deadline),
+            Self::OutOfMemory => Some(Cause::Memory),
+            Self::Failed => Some(Cause::Failed),
+        }
+    }
+
     /// What the peer is told.
     fn close(self) -> Close {
         match self {

@@ -15,6 +15,7 @@ use tokio::{
 use crate::{
     close,
     config::Config,
+    metrics::Metrics,
     transport::{Exchange, Gate, Listener, Requested},
 };
 
@@ -59,10 +60,11 @@ impl Server {
         // Closing sessions are bounded by their own timeout; the rest is for a callback that does not return.
         let last = config.transport.close_timeout + config.runtime.callback_deadline;
         let (listen, transport) = (config.listen.clone(), config.transport.clone());
-        let handle = Handle::load(config).await?;
+        let metrics = Metrics::new();
+        let handle = Handle::load(config, metrics.clone()).await?;
         let tls = handle.certificates().server_config()?;
         Ok(Self {
-            listener: Listener::bind(&listen, tls, transport)?,
+            listener: Listener::bind(&listen, tls, transport, metrics)?,
             handle,
             last,
         })

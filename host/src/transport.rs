@@ -230,12 +230,20 @@ pub enum HttpVersion {
     Http2,
 }
 
-impl fmt::Display for HttpVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl HttpVersion {
+    /// The word for it: `http3` or `http2`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Http3 => "http3",
             Self::Http2 => "http2",
-        })
+        }
+    }
+}
+
+impl fmt::Display for HttpVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

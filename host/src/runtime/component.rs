@@ -18,6 +18,7 @@ use super::{
     load::{self, Loaded},
     shared::Shared,
 };
+use crate::metrics::Metrics;
 
 /// An engine and what all of its instances share. Cloning it is cheap and makes no second one.
 #[derive(Clone)]
@@ -32,6 +33,7 @@ struct Inner {
     lane: Arc<Lane>,
     shares: Arc<Shares>,
     instances: AtomicUsize,
+    metrics: Metrics,
 }
 
 impl Runtime {
@@ -56,6 +58,7 @@ impl Runtime {
                 lane: Arc::new(Lane::new(workers)),
                 shares,
                 instances: AtomicUsize::new(0),
+                metrics: options.metrics,
             }),
         })
     }
@@ -98,6 +101,10 @@ impl Runtime {
     #[must_use]
     pub fn instances(&self) -> usize {
         self.inner.instances.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 
     pub(super) fn engine(&self) -> &Engine {

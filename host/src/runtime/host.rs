@@ -19,7 +19,10 @@ use super::{
     members::Members,
     memory::Memory,
 };
-use crate::transport::{self, Closer, CommandError, Session};
+use crate::{
+    metrics::{Metrics, Opener},
+    transport::{self, Closer, CommandError, Session},
+};
 
 /// The guest's handle of a session: its number among the [`Members`] of the instance.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ pub(super) struct State {
     /// Bytes that the host holds for all of them.
     pub(super) held: usize,
     pub(super) timers_max: usize,
+    pub(super) metrics: Metrics,
 }
 
 /// Lends the store's state to the generated functions.
@@ -97,6 +101,17 @@ impl State {
         if held != before {
             self.held = self.held - before + held;
             self.memory.hold(self.held);
+        }
+    }
+
+    /// Tells a session's numbers.
+    pub(super) fn publish(&mut self, number: u32) {
+        let used = self.memory.used();
+        let first = self.members.is_first(number);
+        if let Some(member) = self.members.get_mut(number) {
+            let stats = &member.label.stats;
+            stats.store(&member.session.counts());
+            stats.hold(if first { used } else { 0 }, member.held);
         }
     }
 
@@ -172,6 +187,11 @@ impl HostSession for State {
         let opened = self
             .session(&handle)
             .and_then(|session| session.open(dir).map_err(error));
+        if opened.is_ok()
+            && let Some(member) = self.members.get_mut(handle.rep())
+        {
+            member.label.stats.opened(dir, Opener::Handler);
+        }
         Ok(opened.map(u64::from))
     }
 

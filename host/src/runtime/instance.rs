@@ -29,7 +29,8 @@ use super::{
 };
 use crate::{
     close,
-    transport::{Closer, Event, Request, Response, Session},
+    metrics::{Cause, Closing, Opener, Stats},
+    transport::{Closed, Closer, Event, Request, Response, Session},
 };
 
 /// What a hostcall may copy out of a guest beyond what the guest's memory may hold: lists of fields, for instance.
@@ -73,7 +74,7 @@ impl Instance {
             let exports = SessionHandler::new(&mut store, &instance)?;
             Ok((instance, exports))
         };
-        let result = meter.run(started).await;
+        let result = metered(&mut meter, &label.stats, started).await;
         let (instance, exports) = settle(&store, label, result)?;
         let instance = Self {
             store,
@@ -119,7 +120,7 @@ impl Instance {
         let request = wit::asked(request);
         rearm(&mut self.store);
         let call = function.call_async(&mut self.store, (&request,));
-        let result = meter.run(call).await;
+        let result = metered(meter, &label.stats, call).await;
         let (answer,) = settle(&self.store, label, result)?;
         let answer = match answer {
             Ok(acceptance) => wit::acceptable(acceptance, &request).map(Ok),
@@ -152,6 +153,7 @@ impl Instance {
     /// Lets a session go.
     pub(super) fn leave(&mut self, number: u32) -> Option<Session> {
         let state = self.store.data_mut();
+        state.publish(number);
         let member = state.members.remove(number)?;
         state.release(member.held);
         Some(member.session)
@@ -167,9 +169,13 @@ impl Instance {
         let handler = self.exports.wharf_webtransport_callbacks().handler();
         let request = wit::asked(request);
         let handle = Resource::<Handle>::new_own(number);
+        let Some(member) = self.store.data_mut().members.get_mut(number) else {
+            return Ok(());
+        };
+        let label = member.label.clone();
         rearm(&mut self.store);
         let call = handler.call_constructor(&mut self.store, handle, &request);
-        let result = meter.run(call).await;
+        let result = metered(meter, &label.stats, call).await;
         let made = self.settle(number, result)?;
         if let Some(member) = self.store.data_mut().members.get_mut(number) {
             member.handler = Some(made);
@@ -185,7 +191,11 @@ impl Instance {
         if let Poll::Ready(event) = member.session.poll_event(cx) {
             return Poll::Ready(Next::Event(event));
         }
-        member.timers.poll_due(cx).map(Next::Timer)
+        let due = member.timers.poll_due(cx).map(Next::Timer);
+        if due.is_pending() {
+            self.store.data_mut().publish(number);
+        }
+        due
     }
 
     /// Calls the session's handler.
@@ -196,14 +206,18 @@ impl Instance {
         next: Next,
     ) -> Result<(), Exit> {
         let member = self.store.data_mut().members.get_mut(number);
-        let Some(this) = member.and_then(|member| member.handler) else {
+        let Some(member) = member else {
             return Ok(());
         };
+        let Some(this) = member.handler else {
+            return Ok(());
+        };
+        let label = member.label.clone();
+        count(&label.stats, &next);
         let handler = self.exports.wharf_webtransport_callbacks().handler();
         rearm(&mut self.store);
-        let result = meter
-            .run(dispatch(&handler, &mut self.store, this, next))
-            .await;
+        let call = dispatch(&handler, &mut self.store, this, next);
+        let result = metered(meter, &label.stats, call).await;
         self.settle(number, result)?;
         self.store.data_mut().weigh(number);
         Ok(())
@@ -246,6 +260,7 @@ fn store(component: &Component, outputs: &[Output; 2], yielded: &Yield) -> Store
         members: Members::default(),
         held: 0,
         timers_max: limits.timers,
+        metrics: component.runtime.metrics().clone(),
     };
     let mut store = Store::new(component.runtime.engine(), state);
     store.limiter(|state| state);
@@ -262,6 +277,40 @@ fn store(component: &Component, outputs: &[Output; 2], yielded: &Yield) -> Store
 /// Gives the next call a whole tick before it yields: the deadline is absolute, and that of an idle guest is over.
 fn rearm(store: &mut Store<State>) {
     store.set_epoch_deadline(2);
+}
+
+/// Runs a call, and counts what it spent.
+async fn metered<T>(
+    meter: &mut Meter,
+    stats: &Stats,
+    call: impl Future<Output = T>,
+) -> Result<T, Stopped> {
+    let before = meter.spent();
+    let result = meter.run(call).await;
+    stats.called(meter.spent().saturating_sub(before));
+    result
+}
+
+/// Counts what a handler is called for.
+fn count(stats: &Stats, next: &Next) {
+    match next {
+        Next::Event(Event::Opened(id)) => stats.opened(id.dir(), Opener::Peer),
+        Next::Event(Event::Closed(closed)) => stats.closed(closing(closed)),
+        Next::Event(_) | Next::Timer(_) => {}
+    }
+}
+
+fn closing(closed: &Closed) -> Closing {
+    let cause = match (closed.by, closed.clean) {
+        (Closer::Local, _) => Cause::Handler,
+        (Closer::Peer, true) => Cause::Peer,
+        (Closer::Peer, false) => Cause::Lost,
+        (Closer::Host, _) => Cause::Host,
+    };
+    Closing {
+        cause,
+        code: closed.code,
+    }
 }
 
 /// Says how a call ended, and tells the log where it ended badly.
@@ -288,7 +337,11 @@ fn settle<T>(
         tenant,
         route,
         path,
+        ..
     } = label;
+    if let Some(cause) = exit.cause() {
+        store.data().metrics.trapped(tenant, route, cause);
+    }
     tracing::info!(
         session,
         tenant = &**tenant,

@@ -56,6 +56,12 @@ impl Members {
         (member.number == number).then_some(member)
     }
 
+    /// Whether it is the one that tells what the instance takes, which all of them share.
+    pub(super) fn is_first(&self, number: u32) -> bool {
+        let first = self.places.iter().next();
+        first.is_some_and(|(_, member)| member.number == number)
+    }
+
     pub(super) fn remove(&mut self, number: u32) -> Option<Member> {
         self.get_mut(number)?;
         self.places.try_remove(place(number))

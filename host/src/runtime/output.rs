@@ -102,6 +102,7 @@ impl Lines {
         }
         if self.written >= self.rate_max {
             self.dropped += 1;
+            self.label.stats.log_lines_dropped(1);
             return;
         }
         self.written += 1;
@@ -124,6 +125,7 @@ impl Lines {
             tenant,
             route,
             path,
+            ..
         } = &*self.label;
         tracing::info!(
             target: "wharf::guest",

@@ -8,7 +8,10 @@ use super::{
     cpu::Meter,
     instance::{Instance, Next},
 };
-use crate::transport::{Closer, Event, Request, Response, Session};
+use crate::{
+    metrics::{Closing, Stats},
+    transport::{Closer, Event, Request, Response, Session},
+};
 
 /// An instance for one session. Dropping it frees everything it had.
 pub struct Guest {
@@ -56,9 +59,10 @@ impl Guest {
         let number = self.instance.join(session, self.label.clone());
         let served = self.serve(number, request).await;
         let session = self.instance.leave(number);
+        let label = self.label.clone();
         drop(self);
         match session {
-            Some(session) => conclude(session, served).await,
+            Some(session) => conclude(session, &label.stats, served).await,
             None => Exit::Failed, // it is where it was put
         }
     }
@@ -97,9 +101,16 @@ impl fmt::Debug for Guest {
 }
 
 /// Tells the peer how its session ended.
-pub(super) async fn conclude(mut session: Session, served: Result<(), Exit>) -> Exit {
+pub(super) async fn conclude(
+    mut session: Session,
+    stats: &Stats,
+    served: Result<(), Exit>,
+) -> Exit {
     if let Err(exit) = served {
         let (code, reason) = exit.close();
+        if let Some(cause) = exit.cause() {
+            stats.closed(Closing { cause, code });
+        }
         session.close(code, reason, Closer::Host);
         // It trapped in its last callback where there is nothing more to tell.
         while !session.is_told() {

@@ -183,7 +183,7 @@ impl Seat {
             }
             Err(mpsc::error::SendError(Order::Admit { .. })) => return Exit::Failed,
         };
-        let exit = conclude(*session, served).await;
+        let exit = conclude(*session, &self.label.stats, served).await;
         drop(self.shared);
         exit
     }

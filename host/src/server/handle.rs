@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::Host;
 use crate::{
     config::{Config, Tenant, Tls},
+    metrics::Metrics,
     transport::tls::{Certificate, Certificates, Choice},
 };
 
@@ -48,12 +49,12 @@ struct Served {
 }
 
 impl Handle {
-    pub(super) async fn load(config: Config) -> anyhow::Result<Self> {
+    pub(super) async fn load(config: Config, metrics: Metrics) -> anyhow::Result<Self> {
         let certificates = certificates(&config.tenants, None)?;
         let choice = choice(&config.tenants, &certificates)?;
         Ok(Self {
             shared: Arc::new(Shared {
-                host: Host::of(&config).await?,
+                host: Host::of(&config, metrics).await?,
                 certificates: Certificates::new(choice),
                 wish: watch::Sender::default(),
                 started: config.clone(),

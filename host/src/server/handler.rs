@@ -1,6 +1,6 @@
 //! A component that handles sessions which this program asked for.
 
-use std::{path::PathBuf, pin::pin};
+use std::{path::PathBuf, pin::pin, sync::Arc};
 
 use crate::{
     config::DEFAULT_TENANT,
@@ -51,6 +51,7 @@ impl Handler {
             tenant: DEFAULT_TENANT.into(),
             route: "client".into(),
             path: request.connect.path.clone(),
+            stats: Arc::default(),
         };
         let exit = match self.component.instantiate(label).await {
             Ok(guest) => {

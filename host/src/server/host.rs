@@ -11,8 +11,9 @@ use std::{
 use super::load;
 use crate::{
     config::{self, Config, DEFAULT_TENANT},
+    metrics::{About, Metrics},
     router::{Census, Most, Place, Refused, Route, Router, Tenant},
-    runtime::{self, Account, Exit, Label, Options, Runtime, Unseated},
+    runtime::{self, Account, Label, Options, Runtime, Unseated},
     transport::{Incoming, Request, Response},
 };
 
@@ -31,6 +32,7 @@ struct Inner {
     sessions_per_ip: AtomicU32,
     census: Arc<Census>,
     next_session: AtomicU64,
+    metrics: Metrics,
 }
 
 impl Host {
@@ -47,12 +49,13 @@ impl Host {
     }
 
     /// The same for the tenants of a configuration.
-    pub(super) async fn of(config: &Config) -> anyhow::Result<Self> {
+    pub(super) async fn of(config: &Config, metrics: Metrics) -> anyhow::Result<Self> {
         let options = Options {
             limits: config.runtime.clone(),
             sessions: config.sessions,
             tick: config.tick,
             cache_dir: config.cache_dir.clone(),
+            metrics,
         };
         Self::with(&config.tenants, config.sessions_per_ip, options).await
     }
@@ -62,7 +65,7 @@ impl Host {
         sessions_per_ip: u32,
         options: Options,
     ) -> anyhow::Result<Self> {
-        let limits = options.limits.clone();
+        let (limits, metrics) = (options.limits.clone(), options.metrics.clone());
         let runtime = Runtime::new(options)?;
         let router = load::router(&runtime, &limits, tenants, &Router::default()).await?;
         router.limit_accounts();
@@ -73,6 +76,7 @@ impl Host {
                 sessions_per_ip: AtomicU32::new(sessions_per_ip),
                 census: Arc::default(),
                 next_session: AtomicU64::new(1),
+                metrics,
             }),
         })
     }
@@ -116,6 +120,12 @@ impl Host {
         self.inner.runtime.instances()
     }
 
+    /// The numbers of what happens here, and of the live sessions.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
     /// Decides on a request, and serves the session that comes of it to its end: finds the tenant by the request's
     /// authority and the route by its whole path, checks the origin, asks the component where it decides itself, and runs
     /// it in an instance of its own.
@@ -126,35 +136,47 @@ impl Host {
     pub async fn serve(&self, mut incoming: Incoming) {
         let inner = &*self.inner;
         let request = incoming.request().clone();
-        let Admitted {
-            tenant,
-            route,
-            _places,
-        } = match inner.admit(&request) {
+        let (tenant, route, _places) = match inner.admit(&request) {
             Ok(admitted) => admitted,
-            Err(refused) => return refuse(incoming, refused, None).await,
+            Err(refused) => return self.refuse(incoming, refused, None).await,
         };
         let session = inner.next_session.fetch_add(1, Ordering::Relaxed);
-        let label = Label {
+        let about = About {
             session,
             tenant: tenant.name.clone(),
             route: route.name.clone(),
             path: request.connect.path.clone(),
+            peer: request.peer,
+            http: request.http.name(),
         };
+        let label = label(&about);
+        let stats = label.stats.clone();
+        let in_vain = || inner.metrics.begun_in_vain(&about, &stats);
         let mut seat = match route.component.seat(label).await {
             Ok(seat) => seat,
-            Err(Unseated::Failed(_)) => return refuse(incoming, Refused::Failed, None).await,
-            Err(Unseated::Resting(_)) => return refuse(incoming, Refused::Resting, None).await,
+            Err(unseated) => {
+                in_vain();
+                let refused = match unseated {
+                    Unseated::Failed(_) => Refused::Failed,
+                    Unseated::Resting(_) => Refused::Resting,
+                };
+                return self.refuse(incoming, refused, None).await;
+            }
         };
         let mut response = Response::new(200);
         if route.component.admits() {
-            response = match seat.admit(&request).await {
-                Ok(Ok(acceptance)) => acceptance,
-                Ok(Err(rejection)) => {
-                    return refuse(incoming, Refused::Handler, Some(rejection)).await;
+            let (refused, rejection) = match seat.admit(&request).await {
+                Ok(Ok(acceptance)) => {
+                    response = acceptance;
+                    (None, None)
                 }
-                Err(_) => return refuse(incoming, Refused::Failed, None).await,
+                Ok(Err(rejection)) => (Some(Refused::Handler), Some(rejection)),
+                Err(_) => (Some(Refused::Failed), None),
             };
+            if let Some(refused) = refused {
+                in_vain();
+                return self.refuse(incoming, refused, rejection).await;
+            }
         }
         tracing::debug!(
             session,
@@ -169,39 +191,45 @@ impl Host {
             incoming.limit(limits.clone());
         }
         match incoming.accept(&response).await {
-            Ok(begun) => match seat.run(begun, &request).await {
-                Exit::Returned => {}
-                exit @ (Exit::Trapped | Exit::OutOfTime | Exit::OutOfMemory | Exit::Failed) => {
-                    tracing::debug!(?exit, "session ended by its handler");
-                }
-            },
+            Ok(begun) => {
+                let _counted = inner.metrics.begin(about, stats);
+                let exit = seat.run(begun, &request).await;
+                tracing::debug!(session, ?exit, "session ended");
+            }
             Err(error) => {
+                in_vain();
                 tracing::debug!(peer = %request.peer, %error, "no session began");
             }
         }
     }
+
+    /// Every refusal passes here.
+    async fn refuse(&self, incoming: Incoming, refused: Refused, response: Option<Response>) {
+        let request = incoming.request();
+        let owner = self.inner.router().owner(request);
+        let tenant = owner.map(|tenant| tenant.name.clone()).unwrap_or_default();
+        self.inner.metrics.refused(&tenant, refused.reason());
+        tracing::debug!(
+            peer = %request.peer,
+            authority = request.connect.authority,
+            path = request.connect.path,
+            origin = request.connect.origin,
+            reason = refused.reason(),
+            "session refused"
+        );
+        let response = response.unwrap_or_else(|| Response::new(refused.status()));
+        incoming.refuse(&response).await;
+    }
 }
 
-/// Who serves a request, and the places of its session for as long as it lives.
-struct Admitted {
-    tenant: Arc<Tenant>,
-    route: Arc<Route>,
-    _places: [Place; 3],
-}
-
-/// Every refusal passes here.
-async fn refuse(incoming: Incoming, refused: Refused, response: Option<Response>) {
-    let request = incoming.request();
-    tracing::debug!(
-        peer = %request.peer,
-        authority = request.connect.authority,
-        path = request.connect.path,
-        origin = request.connect.origin,
-        reason = refused.reason(),
-        "session refused"
-    );
-    let response = response.unwrap_or_else(|| Response::new(refused.status()));
-    incoming.refuse(&response).await;
+fn label(about: &About) -> Label {
+    Label {
+        session: about.session,
+        tenant: about.tenant.clone(),
+        route: about.route.clone(),
+        path: about.path.clone(),
+        stats: Arc::default(),
+    }
 }
 
 impl Inner {
@@ -212,7 +240,7 @@ impl Inner {
 
     /// Finds who serves a request, and a place for it on the host, of the tenant and of the route. It holds no more of the
     /// router than that, which may be replaced while the session lives.
-    fn admit(&self, request: &Request) -> Result<Admitted, Refused> {
+    fn admit(&self, request: &Request) -> Result<(Arc<Tenant>, Arc<Route>, [Place; 3]), Refused> {
         let (tenant, route) = self.router().find(request)?;
         let peer = request.peer.ip();
         let most = Most {
@@ -233,11 +261,7 @@ impl Inner {
         };
         let of_route = route.census.enter(peer, most);
         let of_route = of_route.map_err(|full| full.or(Refused::RouteFull))?;
-        Ok(Admitted {
-            tenant,
-            route,
-            _places: [on_host, of_tenant, of_route],
-        })
+        Ok((tenant, route, [on_host, of_tenant, of_route]))
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::Limits;
+use crate::metrics::Metrics;
 
 /// How often addresses that nothing is known of any more are looked for, where the table is full.
 const SWEEP: Duration = Duration::from_millis(100);
@@ -25,6 +26,7 @@ pub struct Gate {
 #[derive(Debug)]
 struct Inner {
     limits: Limits,
+    metrics: Metrics,
     state: Mutex<State>,
 }
 
@@ -86,6 +88,17 @@ pub(super) enum Full {
 }
 
 impl Full {
+    /// The word for it in metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Handshakes => "handshakes-full",
+            Self::Addresses => "addresses-full",
+            Self::OfAddress => "peer-full",
+            Self::Connections => "host-full",
+        }
+    }
+
     /// Whether it will have passed within a second or so.
     pub(super) const fn passes(self) -> bool {
         match self {
@@ -96,10 +109,11 @@ impl Full {
 }
 
 impl Gate {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, metrics: Metrics) -> Self {
         Self {
             inner: Arc::new(Inner {
                 limits,
+                metrics,
                 state: Mutex::default(),
             }),
         }
@@ -115,6 +129,11 @@ impl Gate {
     #[must_use]
     pub fn handshakes(&self) -> usize {
         self.state().handshakes
+    }
+
+    /// Where connections, and those that do not come about, are counted.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 
     /// Whether so many handshakes are under way that none should be begun for an address that may not be the sender's own.
@@ -220,7 +239,7 @@ mod tests {
     fn gate(change: impl FnOnce(&mut Limits)) -> Gate {
         let mut limits = Limits::default();
         change(&mut limits);
-        Gate::new(limits)
+        Gate::new(limits, Metrics::new())
     }
 
     fn ip(text: &str) -> IpAddr {

@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::{Gate, Limits, Requested, h2, h3};
+use crate::metrics::Metrics;
 
 /// How often a free UDP port is taken whose TCP port is not free.
 const ATTEMPTS: usize = 16;
@@ -36,6 +37,7 @@ impl Listener {
         addresses: &[SocketAddr],
         tls: rustls::ServerConfig,
         limits: Limits,
+        metrics: Metrics,
     ) -> anyhow::Result<Self> {
         anyhow::ensure!(!addresses.is_empty(), "no address to listen on");
         // All are bound before any is served.
@@ -44,7 +46,7 @@ impl Listener {
             .map(|&address| bind(address, addresses))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let (udp, tcp) = pairs.into_iter().unzip();
-        let gate = Gate::new(limits.clone());
+        let gate = Gate::new(limits.clone(), metrics);
         Ok(Self {
             http3: h3::Listener::new(udp, tls.clone(), limits.clone(), gate.clone())?,
             http2: h2::Listener::new(tcp, tls, limits, gate.clone()),

@@ -202,6 +202,12 @@ impl Session {
         carried!(&self.0, session => session.is_told())
     }
 
+    /// A snapshot without what the connection must be asked for, round-trip time and datagram size: a few loads.
+    #[must_use]
+    pub(crate) fn counts(&self) -> Info {
+        carried!(&self.0, session => session.counts())
+    }
+
     /// A snapshot.
     #[must_use]
     pub fn info(&self) -> Info {

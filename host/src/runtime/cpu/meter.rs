@@ -45,7 +45,6 @@ pub(in super::super) struct Meter {
     due: bool,
     unsettled: Duration,
     spent: Duration,
-    calls: u64,
 }
 
 impl Meter {
@@ -66,7 +65,6 @@ impl Meter {
             due: true,
             unsettled: Duration::ZERO,
             spent: Duration::ZERO,
-            calls: 0,
         }
     }
 
@@ -103,11 +101,6 @@ impl Meter {
     /// CPU time spent in calls.
     pub(in super::super) fn spent(&self) -> Duration {
         self.spent
-    }
-
-    /// Calls that ended.
-    pub(in super::super) fn calls(&self) -> u64 {
-        self.calls
     }
 
     /// Runs a call to its end, or until it has spent or waited more than it may.
@@ -157,7 +150,6 @@ impl Meter {
             tokio::task::yield_now().await;
         };
         self.long = !first;
-        self.calls += 1;
         result
     }
 

@@ -18,12 +18,15 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{ALPN, Acceptor};
-use crate::transport::{Gate, Limits, Requested, gate::Pass};
+use crate::transport::{Gate, HttpVersion, Limits, Requested, gate::Pass};
 
 /// Connections that the kernel has accepted and we have not.
 const BACKLOG: i32 = 1024;
 /// How long to wait where the machine has no file for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// What its connections are counted as.
+const HTTP: &str = HttpVersion::Http2.name();
 
 /// TCP sockets that accept HTTP/2 connections. Cloning it is cheap and binds nothing.
 #[derive(Clone)]
@@ -69,7 +72,10 @@ impl Listener {
                         connections.spawn(async move { this.serve(tcp, peer, pass, requests).await });
                     }
                     // Dropped before TLS, which would cost something.
-                    Err(full) => tracing::debug!(%peer, ?full, "connection turned away"),
+                    Err(full) => {
+                        self.gate.metrics().handshake_failed(HTTP, full.name());
+                        tracing::debug!(%peer, ?full, "connection turned away");
+                    }
                 },
                 Some(_) = connections.join_next() => {}
                 _ = closed.wait_for(|closed| *closed) => break,
@@ -111,18 +117,28 @@ impl Listener {
         mut pass: Pass,
         requests: mpsc::Sender<Requested>,
     ) {
+        let failed = |kind| self.gate.metrics().handshake_failed(HTTP, kind);
         _ = tcp.set_nodelay(true);
         let handshake = tokio::time::timeout(self.limits.setup_timeout, self.tls.accept(tcp));
         let tls = match handshake.await {
             Ok(Ok(tls)) => tls,
             // A failed handshake is the peer's affair.
-            Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake failed"),
-            Err(_) => return tracing::debug!(%peer, "no TLS handshake in time"),
+            Ok(Err(error)) => {
+                let tls = error.kind() == io::ErrorKind::InvalidData;
+                failed(if tls { "tls" } else { "closed" });
+                return tracing::debug!(%peer, %error, "TLS handshake failed");
+            }
+            Err(_) => {
+                failed("timeout");
+                return tracing::debug!(%peer, "no TLS handshake in time");
+            }
         };
         pass.agreed();
         if tls.get_ref().1.alpn_protocol() != Some(ALPN) {
+            failed("alpn");
             return tracing::debug!(%peer, "the client did not ask for h2 (ALPN)");
         }
+        let _open = self.gate.metrics().connected(HTTP);
         let mut connection = self.acceptor.accept(tls, peer);
         while let Some(requested) = connection.next_request().await {
             // The receiver is gone when the host stops; dropping the request rejects it.

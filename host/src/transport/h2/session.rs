@@ -341,8 +341,12 @@ impl Session {
         self.mux.is_told()
     }
 
+    pub(in crate::transport) fn counts(&self) -> Info {
+        self.mux.info()
+    }
+
     pub(in crate::transport) fn info(&self) -> Info {
-        let mut info = self.mux.info();
+        let mut info = self.counts();
         info.rtt = self.place.common.rtt.get();
         info
     }

@@ -256,10 +256,8 @@ impl Session {
         self.over
     }
 
-    pub(in crate::transport) fn info(&self) -> Info {
+    pub(in crate::transport) fn counts(&self) -> Info {
         let counters = self.counters;
-        let max_datagram = self.conn.max_datagram_size().unwrap_or(0);
-        let max_datagram = max_datagram.saturating_sub(self.id.quarter().size());
         let mut info = Info::default();
         info.streams_bidi = self.own_streams[0] + self.peer_streams[0];
         info.streams_uni = self.own_streams[1] + self.peer_streams[1];
@@ -274,6 +272,13 @@ impl Session {
         info.datagrams_received = counters.datagrams_received;
         info.datagrams_dropped_out = counters.datagrams_dropped;
         info.datagrams_dropped_in = self.datagrams_dropped_in();
+        info
+    }
+
+    pub(in crate::transport) fn info(&self) -> Info {
+        let max_datagram = self.conn.max_datagram_size().unwrap_or(0);
+        let max_datagram = max_datagram.saturating_sub(self.id.quarter().size());
+        let mut info = self.counts();
         info.rtt = Some(self.conn.rtt());
         info.max_datagram_size = u32::try_from(max_datagram).unwrap_or(u32::MAX);
         info

@@ -12,10 +12,12 @@ use wharf_proto::code::HttpCode;
 
 use super::{Acceptor, drivers::Drivers, quic_code};
 use crate::transport::{
-    Gate, Limits, Requested,
+    Gate, HttpVersion, Limits, Requested,
     gate::{Full, Pass},
 };
 
+/// What its connections are counted as.
+const HTTP: &str = HttpVersion::Http3.name();
 /// Bytes of connections that nobody has looked at yet, all together.
 const WAITING_BYTES: u64 = 1 << 20;
 
@@ -168,6 +170,9 @@ impl Accept {
             Err(full) => full,
         };
         tracing::debug!(%peer, ?full, proven, "connection turned away");
+        if proven || !full.passes() {
+            self.gate.metrics().handshake_failed(HTTP, full.name());
+        }
         match (full.passes(), proven) {
             // Who meant its address to be another's does not get the answer; who has proven its own takes its turn.
             (true, false) => _ = incoming.retry(), // it has not been asked before
@@ -178,18 +183,43 @@ impl Accept {
     }
 
     async fn pass_on(self: Arc<Self>, incoming: quinn::Incoming, mut pass: Pass) {
+        let failed = |kind| self.gate.metrics().handshake_failed(HTTP, kind);
         let timeout = self.acceptor.shared.limits.setup_timeout;
         let conn = match tokio::time::timeout(timeout, incoming.into_future()).await {
             Ok(Ok(conn)) => conn,
             // A failed handshake is the peer's affair.
-            Ok(Err(error)) => return tracing::debug!(%error, "handshake failed"),
-            Err(_) => return tracing::debug!("no handshake in time"),
+            Ok(Err(error)) => {
+                failed(failure(&error));
+                return tracing::debug!(%error, "handshake failed");
+            }
+            Err(_) => {
+                failed("timeout");
+                return tracing::debug!("no handshake in time");
+            }
         };
         pass.agreed();
+        let _open = self.gate.metrics().connected(HTTP);
         let mut connection = self.acceptor.accept(conn);
         while let Some(requested) = connection.next_request().await {
             // The receiver is gone when the host stops; dropping the request rejects it.
             _ = self.requests.send(requested).await;
         }
+    }
+}
+
+/// The kind of a failed handshake, for metrics.
+fn failure(error: &quinn::ConnectionError) -> &'static str {
+    let tls = |code: u64| (0x100..0x200).contains(&code); // RFC 9001, "TLS Errors"
+    match error {
+        quinn::ConnectionError::TimedOut => "timeout",
+        quinn::ConnectionError::VersionMismatch => "version",
+        quinn::ConnectionError::TransportError(error) if tls(error.code.into()) => "tls",
+        quinn::ConnectionError::ConnectionClosed(close) if tls(close.error_code.into()) => "tls",
+        quinn::ConnectionError::TransportError(_)
+        | quinn::ConnectionError::ConnectionClosed(_)
+        | quinn::ConnectionError::ApplicationClosed(_)
+        | quinn::ConnectionError::Reset
+        | quinn::ConnectionError::LocallyClosed
+        | quinn::ConnectionError::CidsExhausted => "closed",
     }
 }
