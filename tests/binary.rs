@@ -69,6 +69,8 @@ pub(crate) struct Wharf {
     pub(crate) page: String,
     pub(crate) session: String,
     pub(crate) hash: String,
+    /// Where the admin listener is, where there is one.
+    pub(crate) admin: Option<String>,
     log: watch::Receiver<Vec<String>>,
     child: Child,
     _readers: JoinSet<()>,
@@ -107,10 +109,14 @@ impl Wharf {
         let page = told(&mut lines, "page").await;
         let session = told(&mut lines, "session").await;
         let hash = told(&mut lines, "sha-256").await;
+        // All is said in one write: an empty line follows where there is no admin listener.
+        let next = lines.next_line().await.unwrap().unwrap_or_default();
+        let admin = next.strip_prefix("  admin    ").map(str::to_owned);
         Self {
             page,
             session,
             hash,
+            admin,
             log,
             child,
             _readers: readers,

@@ -67,6 +67,8 @@ pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     /// All of them, where it has several.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Where the admin listener is, where there is one.
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) hash: [u8; 32],
     pub(crate) handle: Host,
     /// What reloads it and ends it.
@@ -110,6 +112,7 @@ impl TestServer {
         Self {
             address: server.local_addr(),
             addresses: server.local_addrs().to_vec(),
+            admin: server.admin_addr(),
             hash: server.certificate_hash(),
             handle: server.host(),
             control: server.handle(),

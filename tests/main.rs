@@ -10,6 +10,7 @@
 mod harness;
 
 mod abuse;
+mod admin;
 mod backpressure;
 mod binary;
 mod browser;
@@ -35,6 +36,7 @@ mod inventory;
 mod limits;
 mod listener;
 mod many;
+mod metrics;
 mod negotiation;
 mod peer;
 mod pouring;
@@ -45,6 +47,7 @@ mod relay;
 mod reload;
 mod resets;
 mod sandbox;
+mod scrape;
 mod sessions;
 mod shutdown;
 mod soak;

@@ -12,8 +12,10 @@ use crate::{
 mod check;
 mod config;
 mod connect;
+mod logging;
 mod run;
 mod serve;
+mod traces;
 
 /// Runs WebTransport sessions with handlers that are WebAssembly components.
 #[derive(Debug, Parser)]
@@ -22,9 +24,8 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// What is logged, such as `info`, `wharf=debug` or `wharf::guest=off`; `info` without this and a file that says it.
-    #[arg(long, global = true, env = "WHARF_LOG", value_name = "FILTER")]
-    log: Option<String>,
+    #[command(flatten)]
+    logging: logging::Args,
 }
 
 #[derive(Debug, Subcommand)]
@@ -36,68 +37,30 @@ enum Command {
     Connect(Box<connect::Args>),
 }
 
-/// A command that can begin.
-#[derive(Debug)]
-pub struct Prepared {
-    task: Task,
-    log: String,
-}
-
-#[derive(Debug)]
-enum Task {
-    Run(run::Args),
-    Serve(serve::Args, Box<Config>),
-    Check(check::Args),
-    Config(config::Args),
-    Connect(Box<connect::Args>),
-}
-
 impl Cli {
-    /// Reads the operator's file, for a command that serves it: it says what is logged from then on.
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong with the file.
-    pub fn prepare(self) -> anyhow::Result<Prepared> {
-        let mut log = None;
-        let task = match self.command {
-            Command::Run(args) => Task::Run(args),
-            Command::Serve(args) => {
-                let loaded = args.load()?;
-                log = loaded.log;
-                Task::Serve(args, Box::new(loaded.config))
-            }
-            Command::Check(args) => Task::Check(args),
-            Command::Config(args) => Task::Config(args),
-            Command::Connect(args) => Task::Connect(args),
-        };
-        Ok(Prepared {
-            task,
-            log: self.log.or(log).unwrap_or_else(|| "info".to_owned()),
-        })
-    }
-}
-
-impl Prepared {
-    /// The log filter.
-    #[must_use]
-    pub fn log(&self) -> &str {
-        &self.log
-    }
-
-    /// Does what was asked for.
+    /// Begins to log, and does what was asked for.
     ///
     /// # Errors
     ///
     /// One that names the file or the flag, and the remedy; a [`Usage`] where the command line itself is wrong.
     pub async fn execute(self) -> anyhow::Result<()> {
-        match self.task {
-            Task::Run(args) => run::run(args).await,
-            Task::Serve(args, config) => serve::run(args, *config).await,
-            Task::Check(args) => check::run(args).await,
-            Task::Config(args) => config::run(&args),
-            Task::Connect(args) => connect::run(*args).await,
-        }
+        // An operator's file says what is logged from then on.
+        let loaded = match &self.command {
+            Command::Serve(args) => Some(args.load()?),
+            Command::Run(_) | Command::Check(_) | Command::Config(_) | Command::Connect(_) => None,
+        };
+        let log = loaded.as_ref().map(|loaded| loaded.log.clone());
+        let logging = self.logging.start(log.unwrap_or_default())?;
+        let done = match (self.command, loaded) {
+            (Command::Serve(args), Some(loaded)) => serve::run(args, loaded.config).await,
+            (Command::Serve(_), None) => Ok(()), // it was loaded above
+            (Command::Run(args), _) => run::run(args).await,
+            (Command::Check(args), _) => check::run(args).await,
+            (Command::Config(args), _) => config::run(&args),
+            (Command::Connect(args), _) => connect::run(*args).await,
+        };
+        logging.finish();
+        done
     }
 }
 
@@ -141,7 +104,7 @@ async fn serve(server: Server, signals: Signals, load: impl FnMut() -> anyhow::R
         handle.drain();
         interrupts.next().await;
         handle.stop();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = server.run(std::future::pending()) => {}
@@ -229,7 +192,7 @@ impl Hangups {
             _ = hangup.recv().await;
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -3,7 +3,12 @@
 //! [`load`] reads the file: what fits its [`schema`] and is right becomes a [`Config`]; what is wrong becomes [`Problems`],
 //! all at once. [`check`] looks into components and certificates as well.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use crate::{
     runtime::{self, Scope},
@@ -51,6 +56,8 @@ pub struct Config {
     /// The files that all of this was read from, watched besides the components and the
     /// certificates. Default none.
     pub sources: Vec<PathBuf>,
+    /// Where the server can be looked at and drained. Default nowhere.
+    pub admin: Option<Admin>,
 }
 
 impl Config {
@@ -75,6 +82,7 @@ impl Config {
             transport: transport::Limits::default(),
             runtime,
             sources: Vec::new(),
+            admin: None,
         }
     }
 
@@ -97,6 +105,32 @@ impl Config {
                 .session_receive_credit
                 .min(limits.session_receive_credit);
             route.session = Some(limits);
+        }
+    }
+}
+
+/// The listener for operators, probes and scrapes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Admin {
+    /// Where it is served, by HTTP without TLS. Default `127.0.0.1:9464`; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// A file that holds the token which every request must have then, as `Authorization: Bearer`. Default none, which is
+    /// for loopback only.
+    pub token_file: Option<PathBuf>,
+    /// Connections at once; those beyond wait until one is over. Default 64.
+    pub connections: usize,
+    /// How long a connection may take for its one request and the answer. Default 10 s.
+    pub timeout: Duration,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
+            token_file: None,
+            connections: 64,
+            timeout: Duration::from_secs(10),
         }
     }
 }

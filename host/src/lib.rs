@@ -67,6 +67,7 @@
 //! acceptor bring all of it to an end. Types of `quinn` 0.11, `tokio-rustls` 0.26, `rustls` 0.23 and `http` 1 are part of
 //! the interface.
 
+mod admin;
 mod authority;
 pub mod cli;
 mod close;

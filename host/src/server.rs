@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use crate::{
+    admin::{Admin, Control},
     close,
     config::Config,
     metrics::Metrics,
@@ -46,10 +47,13 @@ pub struct Server {
     handle: Handle,
     /// How long sessions may take to end that have been closed.
     last: Duration,
+    control: Control,
+    admin: Option<Answering>,
 }
 
 impl Server {
-    /// Loads the components and the certificates, and binds. Nothing is served until [`run`](Self::run).
+    /// Loads the components and the certificates, and binds. Nothing is served until [`run`](Self::run) but the admin
+    /// listener, which says that the server is not ready.
     ///
     /// # Errors
     ///
@@ -57,16 +61,23 @@ impl Server {
     pub async fn bind(mut config: Config) -> anyhow::Result<Self> {
         anyhow::ensure!(!config.tenants.is_empty(), "no tenant to serve");
         config.settle_sessions();
+        let metrics = Metrics::new();
+        let control = Control::new(metrics.clone());
+        let admin = match &config.admin {
+            Some(admin) => Some(Answering::start(Admin::bind(admin).await?, &control)),
+            None => None,
+        };
         // Closing sessions are bounded by their own timeout; the rest is for a callback that does not return.
         let last = config.transport.close_timeout + config.runtime.callback_deadline;
         let (listen, transport) = (config.listen.clone(), config.transport.clone());
-        let metrics = Metrics::new();
         let handle = Handle::load(config, metrics.clone()).await?;
         let tls = handle.certificates().server_config()?;
         Ok(Self {
             listener: Listener::bind(&listen, tls, transport, metrics)?,
             handle,
             last,
+            control,
+            admin,
         })
     }
 
@@ -80,6 +91,12 @@ impl Server {
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         self.listener.local_addrs()
+    }
+
+    /// Where the admin listener is, where there is one.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.address)
     }
 
     /// The SHA-256 of the first tenant's certificate, for `serverCertificateHashes`.
@@ -106,8 +123,8 @@ impl Server {
         self.listener.gate()
     }
 
-    /// Serves until `shutdown` ends, or [`Handle::drain`] is called; then asks all sessions to end, gives them
-    /// [`Config::drain`], and closes what is left. [`Handle::stop`] cuts that short.
+    /// Serves until `shutdown` ends, [`Handle::drain`] is called or the admin listener is asked to drain; then asks all
+    /// sessions to end, gives them [`Config::drain`], and closes what is left. [`Handle::stop`] cuts that short.
     ///
     /// # Cancel safety
     ///
@@ -123,11 +140,14 @@ impl Server {
             answers: JoinSet::new(),
         };
         let mut wishes = self.handle.wishes();
+        self.control.serving();
         tokio::select! {
             () = shutdown => {}
+            () = self.control.drain_asked() => {}
             () = wished(&mut wishes, Wish::Drain) => {}
             () = work.serve() => {}
         }
+        self.control.draining();
         let drain = self.handle.look_at_config(|config| config.drain);
         tracing::info!(sessions = work.sessions.len(), ?drain, "draining");
         self.listener.drain();
@@ -170,6 +190,24 @@ impl fmt::Debug for Server {
         f.debug_struct("Server")
             .field("addresses", &self.local_addrs())
             .finish_non_exhaustive()
+    }
+}
+
+/// The admin listener, which answers until this is dropped.
+struct Answering {
+    address: SocketAddr,
+    _task: JoinSet<()>,
+}
+
+impl Answering {
+    fn start(admin: Admin, control: &Control) -> Self {
+        let address = admin.local_addr();
+        let mut task = JoinSet::new();
+        task.spawn(admin.run(control.clone()));
+        Self {
+            address,
+            _task: task,
+        }
     }
 }
 

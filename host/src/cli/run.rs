@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::Signals;
 use crate::{
-    config::{Config, Origins, Route, Tls},
+    config::{Admin, Config, Origins, Route, Tls},
     guest,
     page::{Page, Target},
     server::Server,
@@ -61,6 +61,19 @@ pub(super) struct Args {
     )]
     allow_origin: Vec<String>,
 
+    /// Where metrics, probes and live sessions are served (HTTP on TCP), such as `127.0.0.1:9464`. Without it nowhere.
+    #[arg(long, env = "WHARF_ADMIN", value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+
+    /// A file that holds the token which requests to `--admin` must have; needed beyond loopback.
+    #[arg(
+        long,
+        env = "WHARF_ADMIN_TOKEN_FILE",
+        requires = "admin",
+        value_name = "FILE"
+    )]
+    admin_token_file: Option<PathBuf>,
+
     /// A deviation of clients over HTTP/2 from the drafts that is borne with.
     #[arg(long, value_name = "QUIRK")]
     quirk: Vec<Quirk>,
@@ -108,6 +121,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         config.transport.connections_per_ip = usize::MAX;
         config.transport.handshakes_per_ip = u32::MAX;
     }
+    config.admin = args.admin.map(|listen| Admin {
+        listen,
+        token_file: args.admin_token_file,
+        ..Admin::default()
+    });
     let server = Server::bind(config.clone()).await?;
     let url = |&address: &SocketAddr| format!("https://{}/", dialable(address));
     let urls: Vec<_> = server.local_addrs().iter().map(url).collect();
@@ -118,23 +136,38 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         version: env!("CARGO_PKG_VERSION"),
     };
     let signals = Signals::take(); // before anybody can know that it serves
-    announce(&target, &urls, page.local_addr(), &args.handler);
+    let addresses = Addresses {
+        page: page.local_addr(),
+        sessions: &urls,
+        admin: server.admin_addr(),
+    };
+    announce(&target, &addresses, &args.handler);
     tokio::select! {
         served = page.run(target) => served.context("the page's socket failed"),
         () = super::serve(server, signals, move || Ok(config.clone())) => Ok(()),
     }
 }
 
+/// Where everything is.
+struct Addresses<'a> {
+    page: SocketAddr,
+    sessions: &'a [String],
+    admin: Option<SocketAddr>,
+}
+
 /// Says where everything is, in one write: who reads the first lines only has read the rest as well.
-fn announce(target: &Target, urls: &[String], page: SocketAddr, handler: &Path) {
+fn announce(target: &Target, addresses: &Addresses<'_>, handler: &Path) {
+    let admin = addresses.admin;
+    let admin = admin.map(|admin| format!("  admin    http://{}/\n", dialable(admin)));
     let text = format!(
-        "wharf {version} serves {handler}\n\n  page     http://{page}/\n  session  {urls}\n  hash     sha-256 {hash}\n\n\
+        "wharf {version} serves {handler}\n\n  page     http://{page}/\n  session  {urls}\n  hash     sha-256 {hash}\n{admin}\n\
          Open the page, or connect with the hash in serverCertificateHashes. Ctrl-C stops.\n\
          When the component's file changes, new sessions have the new one.\n",
         version = target.version,
         handler = handler.display(),
-        page = dialable(page),
-        urls = urls.join("\n  session  "),
+        admin = admin.unwrap_or_default(),
+        page = dialable(addresses.page),
+        urls = addresses.sessions.join("\n  session  "),
         hash = target.hash,
     );
     let mut out = std::io::stdout().lock();

@@ -1,0 +1,156 @@
+//! Who may use the admin listener.
+
+use std::{fs, net::IpAddr, path::Path};
+
+use anyhow::Context as _;
+use axum::{
+    http::{HeaderMap, StatusCode, header, uri::Authority},
+    response::{IntoResponse, Response},
+};
+use subtle::ConstantTimeEq as _;
+
+use crate::config;
+
+/// The shortest token that is taken, in bytes: what cannot be guessed over a network.
+const TOKEN_MIN: usize = 16;
+
+/// What a request must have to be answered.
+pub(super) struct Access(Needed);
+
+enum Needed {
+    /// `Authorization: Bearer`, and this.
+    Token(String),
+    /// Nothing, but that it was not caused by a web page: the listener is on loopback.
+    NoPage,
+}
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Denied {
+    Token,
+    Page,
+}
+
+impl Access {
+    pub(super) fn new(config: &config::Admin) -> anyhow::Result<Self> {
+        match &config.token_file {
+            Some(file) => Ok(Self(Needed::Token(token(file)?))),
+            None if config.listen.ip().is_loopback() => Ok(Self(Needed::NoPage)),
+            None => anyhow::bail!(
+                "the admin listener on {} can be reached from other machines and needs a token: name a file that holds one (`token-file` of [admin], or --admin-token-file), or listen on 127.0.0.1",
+                config.listen
+            ),
+        }
+    }
+
+    /// Whether a request with these headers is answered.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
+        match &self.0 {
+            Needed::Token(token) => {
+                let given = headers.get(header::AUTHORIZATION);
+                let given = given.and_then(|given| bearer(given.as_bytes()));
+                // Only the length may show.
+                let equal = given.is_some_and(|given| token.as_bytes().ct_eq(given).into());
+                equal.then_some(()).ok_or(Denied::Token)
+            }
+            Needed::NoPage => {
+                let host = headers.get(header::HOST);
+                let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+                let by_address = host.is_some_and(|host| names_no_other(host.host()));
+                let by_page = headers.contains_key(header::ORIGIN);
+                (by_address && !by_page).then_some(()).ok_or(Denied::Page)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").finish_non_exhaustive()
+    }
+}
+
+fn token(file: &Path) -> anyhow::Result<String> {
+    let name = file.display();
+    let text = fs::read_to_string(file)
+        .with_context(|| format!("{name}: the token of the admin listener cannot be read"))?;
+    let token = text.trim();
+    anyhow::ensure!(
+        token.len() >= TOKEN_MIN && token.bytes().all(|byte| byte.is_ascii_graphic()),
+        "{name}: the token of the admin listener is one word of at least {TOKEN_MIN} ASCII characters (`openssl rand -hex 32` makes one)"
+    );
+    Ok(token.to_owned())
+}
+
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer ";
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then_some(token)
+}
+
+/// Whether a host is an address or `localhost`: any other name may have been made to lead here, for a page of that name.
+fn names_no_other(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<IpAddr>().is_ok()
+}
+
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Token => (
+                StatusCode::UNAUTHORIZED,
+                [(header::WWW_AUTHENTICATE, "Bearer")],
+                "the token is missing, or another\n",
+            )
+                .into_response(),
+            Self::Page => (
+                StatusCode::FORBIDDEN,
+                "without a token, only requests by address and from no web page are answered\n",
+            )
+                .into_response(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_may_lead_here_is_not_answered() {
+        for (host, answered) in [
+            ("127.0.0.1:9464", true),
+            ("[::1]:9464", true),
+            ("localhost:9464", true),
+            ("rebound.example:9464", false),
+            ("localhost.example", false),
+            ("127.0.0.1.example", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
+            let checked = Access(Needed::NoPage).check(&headers);
+            assert_eq!(checked.is_ok(), answered, "{host}");
+        }
+        assert_eq!(
+            Access(Needed::NoPage).check(&HeaderMap::new()),
+            Err(Denied::Page)
+        );
+    }
+
+    #[test]
+    fn only_the_whole_token_is_taken() {
+        let access = Access(Needed::Token("0123456789abcdef".to_owned()));
+        for (given, taken) in [
+            ("Bearer 0123456789abcdef", true),
+            ("bearer 0123456789abcdef", true),
+            ("Bearer 0123456789abcde", false),
+            ("Bearer 0123456789abcdef0", false),
+            ("Bearer ", false),
+            ("Basic 0123456789abcdef", false),
+            ("0123456789abcdef", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::AUTHORIZATION, given.parse().unwrap())]);
+            assert_eq!(access.check(&headers).is_ok(), taken, "{given}");
+        }
+        assert_eq!(access.check(&HeaderMap::new()), Err(Denied::Token));
+    }
+}
