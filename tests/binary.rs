@@ -145,6 +145,11 @@ impl Wharf {
         );
     }
 
+    /// The lines of the log so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.log.borrow().clone()
+    }
+
     /// Whether a line of the log has that in it.
     pub(crate) fn has_logged(&self, part: &str) -> bool {
         self.log.borrow().iter().any(|line| line.contains(part))

@@ -58,6 +58,8 @@ pub struct Config {
     pub sources: Vec<PathBuf>,
     /// Where the server can be looked at and drained. Default nowhere.
     pub admin: Option<Admin>,
+    /// How the program logs. A library leaves that to the program it is in.
+    pub log: Log,
 }
 
 impl Config {
@@ -83,6 +85,7 @@ impl Config {
             runtime,
             sources: Vec::new(),
             admin: None,
+            log: Log::default(),
         }
     }
 
@@ -107,6 +110,36 @@ impl Config {
             route.session = Some(limits);
         }
     }
+}
+
+/// What is logged, to standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Log {
+    /// Levels by target, such as `info`, `wharf=debug` or `wharf::guest=off`. Default `info`.
+    pub filter: String,
+    /// How a line looks. Default text.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            filter: "info".to_owned(),
+            format: LogFormat::default(),
+        }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// A line for people.
+    #[default]
+    Text,
+    /// One JSON object, with `timestamp`, `level`, `target`, `message`, and what else there is to tell.
+    Json,
 }
 
 /// The listener for operators, probes and scrapes.

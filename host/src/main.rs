@@ -1,31 +1,15 @@
 //! Reads the command line, runs what it asks for, chooses the exit code.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-};
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
 use wharf::cli::{Cli, Usage};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     // A usage error ends here, with exit code 2.
-    let command = match Cli::parse().prepare() {
-        Ok(command) => command,
-        Err(error) => return fail(&format!("{error:#}"), 1),
-    };
-    let filter = match EnvFilter::try_new(command.log()) {
-        Ok(filter) => filter,
-        Err(error) => return fail(&format!("--log {}: {error}", command.log()), 2),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-    match command.execute().await {
+    let cli = Cli::parse();
+    match cli.execute().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(
             &format!("{error:#}"),
