@@ -23,6 +23,8 @@ pub(super) struct File {
     pub(super) cache: Given<PathBuf>,
     /// What is logged.
     pub(super) log: Log,
+    /// The listener for operators, probes and scrapes. Without it there is none.
+    pub(super) admin: Option<Admin>,
     /// What the host may hold, and each session where its tenant and route say nothing less.
     #[schemars(schema_with = "limits::host_schema")]
     pub(super) limits: Written,
@@ -39,6 +41,29 @@ pub(super) struct Log {
     /// Which lines, such as `info`, `wharf=debug` or `wharf::guest=off`.
     #[schemars(extend("default" = "info"))]
     pub(super) filter: Given<String>,
+    /// Lines for people, or one JSON object a line.
+    #[schemars(extend("default" = "text"))]
+    pub(super) format: Given<LogFormat>,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// The listener for operators, probes and scrapes.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "kebab-case")]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Admin {
+    /// Where it is served, by HTTP without TLS. Port 0 takes a free port.
+    #[schemars(extend("default" = "127.0.0.1:9464"))]
+    pub(super) listen: Given<Text<SocketAddr>>,
+    /// The file of the token that every request must have, as `Authorization: Bearer`. Required beyond loopback.
+    pub(super) token_file: Given<PathBuf>,
 }
 
 /// One party among those that share the host.

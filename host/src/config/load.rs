@@ -6,7 +6,7 @@ use serde::Deserialize as _;
 use toml::{Spanned, de::DeTable};
 
 use super::{
-    Config, Problems, certificate,
+    Config, Log, Problems, certificate,
     file::{File, schema},
     problem::Report,
     resolve::{Source, resolve},
@@ -20,8 +20,8 @@ use crate::runtime::{Account, AccountLimits, Options, Runtime, Terms};
 pub struct Loaded {
     /// What the server uses.
     pub config: Config,
-    /// Which lines are logged, where the file says so.
-    pub log: Option<String>,
+    /// What is logged.
+    pub log: Log,
 }
 
 /// Reads the operator's file, and the secrets that it names. Relative paths in it begin at its folder.

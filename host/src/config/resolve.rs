@@ -9,11 +9,11 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    Config, Loaded, Origins, Route, Scope, Tenant, Tls,
+    Admin, Config, Loaded, Log, LogFormat, Origins, Route, Scope, Tenant, Tls,
     file::{self, File, Secret},
     limits::{InForce, Own, Target},
     problem::Report,
-    value::Given,
+    value::{Given, Text},
 };
 use crate::transport::{FinOrder, Quirks};
 
@@ -77,7 +77,27 @@ pub(super) fn resolve(file: File, folder: &Path, report: &mut Report) -> (Loaded
         sources, secrets, ..
     } = resolver;
     config.sources = secrets;
-    let log = file.log.filter.take(report);
+    let mut log = Log::default();
+    if let Some(filter) = file.log.filter.take(report) {
+        log.filter = filter;
+    }
+    if let Some(format) = file.log.format.take(report) {
+        log.format = match format {
+            file::LogFormat::Text => LogFormat::Text,
+            file::LogFormat::Json => LogFormat::Json,
+        };
+    }
+    if let Some(written) = file.admin {
+        let mut admin = Admin::default();
+        if let Some(Text(listen)) = written.listen.take(report) {
+            admin.listen = listen;
+        }
+        admin.token_file = written
+            .token_file
+            .take(report)
+            .map(|token_file| folder.join(token_file));
+        config.admin = Some(admin);
+    }
     (Loaded { config, log }, sources)
 }
 
