@@ -78,10 +78,12 @@ fn deserialize(table: Spanned<DeTable<'_>>) -> Result<File, toml::de::Error> {
 
 /// Loads every component and every certificate once.
 fn look_into(config: &Config, sources: Vec<Source>, report: &mut Report) {
-    let mut options = Options::default();
-    options.limits = config.runtime.clone();
-    options.sessions = 1;
-    options.cache_dir.clone_from(&config.cache_dir);
+    let options = Options {
+        limits: config.runtime.clone(),
+        sessions: 1,
+        cache_dir: config.cache_dir.clone(),
+        ..Options::default()
+    };
     let terms = Terms::new(
         options.limits.clone(),
         Account::new(AccountLimits::default()),

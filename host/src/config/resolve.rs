@@ -353,11 +353,9 @@ fn bear_with(quirks: &mut Quirks, quirk: file::Quirk) {
 
 /// Why a file cannot be read, and what to do.
 fn reason(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            "no such file (paths begin at the folder of this file)".to_owned()
-        }
-        std::io::ErrorKind::InvalidData => "is not text (write it in UTF-8)".to_owned(),
-        _ => format!("cannot be read: {error}"),
+    if error.kind() == std::io::ErrorKind::NotFound {
+        "no such file (paths begin at the folder of this file)".to_owned()
+    } else {
+        format!("{error} (it must be text in UTF-8 that wharf may read)")
     }
 }
