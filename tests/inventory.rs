@@ -155,9 +155,10 @@ fn every_row_names_tests_that_there_are_or_says_why_not() {
     let behaviours = rows("## The behaviours to equal");
     let demands = rows("### What is demanded on top");
     let rules = rows("## The rules of the drafts");
-    assert!(demands.len() >= 11 && rules.len() >= 30);
+    let sandbox = rows("## What a sandbox must hold");
+    assert!(demands.len() >= 11 && rules.len() >= 30 && sandbox.len() >= 10);
     let mut faults = Vec::new();
-    for row in behaviours.iter().chain(&demands).chain(&rules) {
+    for row in behaviours.iter().chain(&demands).chain(&rules).chain(&sandbox) {
         let [.., demand, tests] = &row[..] else {
             panic!("{row:?}");
         };
