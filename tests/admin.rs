@@ -241,5 +241,11 @@ async fn the_program_has_an_admin_listener_where_it_is_asked_for() {
     let wharf = Wharf::run_with(&guest("echo"), &["--admin", "127.0.0.1:0"]).await;
     let admin = wharf.admin.as_deref().unwrap();
     let admin = admin.strip_prefix("http://").unwrap().trim_end_matches('/');
-    assert_eq!(ask(admin.parse().unwrap(), "GET /ready").await.status, 200);
+    let admin = admin.parse().unwrap();
+    within("the program to be ready", async {
+        while ask(admin, "GET /ready").await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }

@@ -136,7 +136,11 @@ impl Host {
     pub async fn serve(&self, mut incoming: Incoming) {
         let inner = &*self.inner;
         let request = incoming.request().clone();
-        let (tenant, route, _places) = match inner.admit(&request) {
+        let Admitted {
+            tenant,
+            route,
+            _places,
+        } = match inner.admit(&request) {
             Ok(admitted) => admitted,
             Err(refused) => return self.refuse(incoming, refused, None).await,
         };
@@ -222,6 +226,13 @@ impl Host {
     }
 }
 
+/// Who serves a request, and the places of its session for as long as it lives.
+struct Admitted {
+    tenant: Arc<Tenant>,
+    route: Arc<Route>,
+    _places: [Place; 3],
+}
+
 fn label(about: &About) -> Label {
     Label {
         session: about.session,
@@ -240,7 +251,7 @@ impl Inner {
 
     /// Finds who serves a request, and a place for it on the host, of the tenant and of the route. It holds no more of the
     /// router than that, which may be replaced while the session lives.
-    fn admit(&self, request: &Request) -> Result<(Arc<Tenant>, Arc<Route>, [Place; 3]), Refused> {
+    fn admit(&self, request: &Request) -> Result<Admitted, Refused> {
         let (tenant, route) = self.router().find(request)?;
         let peer = request.peer.ip();
         let most = Most {
@@ -261,7 +272,11 @@ impl Inner {
         };
         let of_route = route.census.enter(peer, most);
         let of_route = of_route.map_err(|full| full.or(Refused::RouteFull))?;
-        Ok((tenant, route, [on_host, of_tenant, of_route]))
+        Ok(Admitted {
+            tenant,
+            route,
+            _places: [on_host, of_tenant, of_route],
+        })
     }
 }
 
