@@ -1,16 +1,16 @@
-//! The developer's page: a small web server on loopback that tells a browser how to connect.
+//! A page for the browser: a small web server on loopback that tells it how to connect.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use axum::{
     Json, Router,
-    http::{HeaderName, header},
-    response::IntoResponse,
+    http::{HeaderName, HeaderValue, header},
     routing::get,
 };
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tower_http::{services::ServeDir, set_header::SetResponseHeaderLayer};
 
 /// What the page needs to open a session.
 #[derive(Clone, Debug, Serialize)]
@@ -52,46 +52,48 @@ impl Page {
         self.address
     }
 
-    /// Serves the page until dropped.
+    /// Serves the page until dropped: the files of a folder, or the page that is built in.
     ///
     /// # Errors
     ///
     /// When the socket fails.
-    pub(crate) async fn run(self, target: Target) -> anyhow::Result<()> {
-        let router = Router::new()
-            .route(
-                "/",
-                get(|| async { file("text/html; charset=utf-8", include_str!("page/index.html")) }),
-            )
-            .route(
-                "/page.css",
-                get(|| async { file("text/css; charset=utf-8", include_str!("page/page.css")) }),
-            )
-            .route(
-                "/page.js",
-                get(|| async {
-                    file(
-                        "text/javascript; charset=utf-8",
-                        include_str!("page/page.js"),
-                    )
-                }),
-            )
-            .route(
-                "/session.json",
-                get(|| async move { ([(header::CACHE_CONTROL, "no-store")], Json(target)) }),
-            );
+    pub(crate) async fn run(self, target: Target, files: Option<PathBuf>) -> anyhow::Result<()> {
+        let session = move || async move { ([(header::CACHE_CONTROL, "no-store")], Json(target)) };
+        let mut router = match files {
+            Some(folder) => Router::new().fallback_service(ServeDir::new(folder)),
+            None => built_in(),
+        }
+        .route("/session.json", get(session));
+        for (name, value) in HEADERS {
+            let value = HeaderValue::from_static(value);
+            router = router.layer(SetResponseHeaderLayer::if_not_present(name, value));
+        }
         Ok(axum::serve(self.listener, router).await?)
     }
 }
 
-fn file(kind: &'static str, content: &'static str) -> impl IntoResponse {
-    const POLICY: &str =
-        "default-src 'self'; img-src data:; connect-src 'self' https:; frame-ancestors 'none'";
-    let headers: [(HeaderName, &str); 4] = [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+/// What every answer has, unless it says otherwise itself.
+const HEADERS: [(HeaderName, &str); 3] = [
+    (header::CACHE_CONTROL, "no-cache"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'self'; img-src 'self' data:; connect-src 'self' https:; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
+
+fn built_in() -> Router {
+    let files = [
+        ("/", "text/html", include_str!("page/index.html")),
+        ("/page.css", "text/css", include_str!("page/page.css")),
+        ("/page.js", "text/javascript", include_str!("page/page.js")),
     ];
-    (headers, content)
+    files.into_iter().fold(Router::new(), |router, file| {
+        let (path, kind, content) = file;
+        let kind = format!("{kind}; charset=utf-8");
+        router.route(
+            path,
+            get(move || async move { ([(header::CONTENT_TYPE, kind)], content) }),
+        )
+    })
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::Signals;
@@ -14,6 +14,7 @@ use crate::{
     config::{Admin, Config, Origins, Route, Tls},
     guest,
     page::{Page, Target},
+    runtime::Scope,
     server::Server,
     transport::FinOrder,
 };
@@ -43,6 +44,15 @@ pub(super) struct Args {
         value_name = "ADDRESS"
     )]
     page: SocketAddr,
+
+    /// The folder of a web page to serve instead of the built-in one. By default `page` in the handler's FOLDER, where
+    /// that is.
+    #[arg(long, value_name = "FOLDER")]
+    page_files: Option<PathBuf>,
+
+    /// Has one instance serve all sessions, so that they see each other, instead of an instance for each.
+    #[arg(long)]
+    shared: bool,
 
     /// A PEM certificate chain to serve with, instead of one made at start.
     #[arg(long, env = "WHARF_CERT", requires = "key", value_name = "FILE")]
@@ -89,6 +99,7 @@ enum Quirk {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     super::raise_file_limit();
+    let page_files = page_files(args.page_files, &args.handler)?;
     let component = if args.handler.is_dir() {
         let folder = args.handler.clone();
         tokio::task::spawn_blocking(move || guest::build(&folder, super::say)).await??
@@ -98,6 +109,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let page = Page::bind(args.page).await?;
     let mut route = Route::new("/", component);
     route.origins = origins(&args.allow_origin, page.local_addr());
+    if args.shared {
+        route.scope = Scope::Shared;
+    }
     for quirk in args.quirk {
         match quirk {
             Quirk::SwappedStreamIds => route.quirks.swapped_stream_ids = true,
@@ -143,9 +157,22 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     };
     announce(&target, &addresses, &args.handler);
     tokio::select! {
-        served = page.run(target) => served.context("the page's socket failed"),
+        served = page.run(target, page_files) => served.context("the page's socket failed"),
         () = super::serve(server, signals, move || Ok(config.clone())) => Ok(()),
     }
+}
+
+/// The folder of the page to serve instead of the built-in one: what was given, or the handler's own.
+fn page_files(given: Option<PathBuf>, handler: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let is_page = |folder: &PathBuf| folder.join("index.html").is_file();
+    if let Some(folder) = &given {
+        ensure!(
+            is_page(folder),
+            "{}: holds no index.html (--page-files takes the folder of a web page)",
+            folder.display()
+        );
+    }
+    Ok(given.or_else(|| Some(handler.join("page")).filter(is_page)))
 }
 
 /// Where everything is.
