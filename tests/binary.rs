@@ -197,6 +197,22 @@ impl Wharf {
         within("the session", client.connect(url)).await.unwrap()
     }
 
+    /// The page server's answer to a GET, head and body.
+    pub(crate) async fn get(&self, file: &str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let address = self.page.strip_prefix("http://").unwrap();
+        let address = address.trim_end_matches('/');
+        let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request =
+            format!("GET /{file} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        within("the answer", socket.read_to_string(&mut answer))
+            .await
+            .unwrap();
+        answer
+    }
+
     /// How many files the program may open, and how many it might allow itself.
     pub(crate) fn open_files(&self) -> (String, String) {
         let limits =

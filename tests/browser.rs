@@ -8,7 +8,7 @@ mod firefox;
 mod page;
 mod process;
 
-pub(crate) use driver::Browser;
+pub(crate) use driver::{Browser, Page};
 pub(crate) use firefox::Firefox;
 use page::{Site, the_page_drives_a_session_in_chromium};
 

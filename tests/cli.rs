@@ -41,6 +41,17 @@ const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const EMPTY_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
 #[test]
+fn a_folder_without_a_page_is_named_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().to_str().unwrap();
+    fails(
+        &["handler.wasm", "--page-files", folder],
+        1,
+        &[folder, "no index.html", "--page-files"],
+    );
+}
+
+#[test]
 fn a_handler_that_is_no_handler_is_named_with_the_remedy() {
     for (content, says) in [
         (b"hello".as_slice(), ["handler.wasm", "not WebAssembly"]),

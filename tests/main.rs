@@ -15,6 +15,7 @@ mod backpressure;
 mod binary;
 mod browser;
 mod capsules;
+mod chat;
 mod cli;
 mod close;
 mod commands;

@@ -27,10 +27,10 @@ async fn the_first_command_serves_a_page_that_knows_where_its_session_is() {
     let mut command = cargo();
     command.args(words);
     let wharf = Wharf::start(command.into()).await;
-    let told = get(&wharf.page, "session.json").await;
+    let told = wharf.get("session.json").await;
     assert!(told.contains(&wharf.session), "{told}");
     assert!(told.contains(&wharf.hash), "{told}");
-    assert!(get(&wharf.page, "").await.contains("<title>"));
+    assert!(wharf.get("").await.contains("<title>"));
     let session = wharf.connect("/").await;
     let (mut send, mut recv) = session.open_bi().await.unwrap();
     send.write_all(b"hello").await.unwrap();
@@ -82,18 +82,4 @@ async fn the_handler_echoes() {
 #[test]
 fn it_has_no_more_than_200_lines() {
     assert!(readme().lines().count() <= 200);
-}
-
-/// The answer to a GET, head and body.
-async fn get(page: &str, file: &str) -> String {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let address = page.strip_prefix("http://").unwrap().trim_end_matches('/');
-    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET /{file} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    within("the answer", socket.read_to_string(&mut answer))
-        .await
-        .unwrap();
-    answer
 }
