@@ -158,7 +158,12 @@ fn every_row_names_tests_that_there_are_or_says_why_not() {
     let sandbox = rows("## What a sandbox must hold");
     assert!(demands.len() >= 11 && rules.len() >= 30 && sandbox.len() >= 10);
     let mut faults = Vec::new();
-    for row in behaviours.iter().chain(&demands).chain(&rules).chain(&sandbox) {
+    for row in behaviours
+        .iter()
+        .chain(&demands)
+        .chain(&rules)
+        .chain(&sandbox)
+    {
         let [.., demand, tests] = &row[..] else {
             panic!("{row:?}");
         };

@@ -6,7 +6,7 @@ mod memory;
 mod reach;
 mod shared;
 
-use crate::peer::{End, PeerSession};
+use crate::peer::{End, PeerRecv, PeerSend, PeerSession};
 
 /// Asks on a stream of its own, and reads the answer, which ends it.
 async fn ask(session: &PeerSession, question: &[u8]) -> String {
@@ -16,11 +16,11 @@ async fn ask(session: &PeerSession, question: &[u8]) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// Gives the handler something to do, whose answer nobody waits for.
-async fn poke(session: &PeerSession) {
-    if let Ok((mut send, _recv)) = session.open_bi().await {
-        _ = send.write_all(b"x").await;
-    }
+/// Gives the handler something to do. Whoever wants no answer drops the stream, which the handler may be told.
+async fn poke(session: &PeerSession) -> Option<(PeerSend, PeerRecv)> {
+    let (mut send, recv) = session.open_bi().await.ok()?;
+    send.write_all(b"x").await.ok()?;
+    Some((send, recv))
 }
 
 /// The code that the host closed the session with.

@@ -48,7 +48,7 @@ async fn each_sin_ends_its_own_session_with_its_code(http: Http) {
     let other = server.session(http, "/plain").await;
     for (sin, expected) in SINS {
         let session = server.session(http, &path_of(sin)).await;
-        poke(&session).await;
+        let _stream = poke(&session).await;
         assert_eq!(code(&session).await, expected, "{sin}");
         other.expect_echo(b"others go on").await;
     }
@@ -82,17 +82,25 @@ async fn a_handler_that_never_allocates_what_it_is_passed_is_ended(http: Http) {
 async fn provoke(session: &PeerSession, callback: &str) {
     match callback {
         "datagram" => session.send_datagram(b"x").unwrap(),
-        "drain" => session.drain().await,
+        "drain" => {
+            let _stream = poke(session).await;
+            session.drain().await;
+            session.closed().await;
+        }
         "timer" => {}
         "reset" => {
-            let (mut send, _recv) = session.open_bi().await.unwrap();
+            let (mut send, mut recv) = session.open_bi().await.unwrap();
             send.write_all(b"x").await.unwrap();
+            recv.read_exact(&mut [0]).await.unwrap();
             send.reset(1);
+            session.closed().await;
         }
         "stop" => {
             let (mut send, mut recv) = session.open_bi().await.unwrap();
             send.write_all(b"x").await.unwrap();
+            recv.read_exact(&mut [0]).await.unwrap();
             recv.stop(1);
+            session.closed().await;
         }
         "stream-closed" => {
             let mut send = session.open_uni().await.unwrap();
@@ -104,7 +112,10 @@ async fn provoke(session: &PeerSession, callback: &str) {
             send.write_all(b"x").await.unwrap();
             while let Ok(Some(_)) = recv.read_chunk().await {}
         }
-        _ => poke(session).await,
+        _ => {
+            let _stream = poke(session).await;
+            session.closed().await;
+        }
     }
 }
 
@@ -145,7 +156,7 @@ async fn a_reason_of_16_mib_is_cut_and_told(http: Http) {
     let session = server
         .session(http, &format!("{}?mib=16", path("long-reason")))
         .await;
-    poke(&session).await;
+    let _stream = poke(&session).await;
     assert_eq!(session.closed().await, End::Close(9, "r".repeat(1024)));
 }
 

@@ -20,7 +20,7 @@ async fn a_callback_that_sleeps_is_awaited_and_one_that_sleeps_too_long_is_ended
     let long = server
         .session(http, &format!("{}?ms=60000", path("sleep")))
         .await;
-    poke(&long).await;
+    let _stream = poke(&long).await;
     assert_eq!(code(&long).await, 0xffff_ff02);
     other.expect_echo(b"others go on").await;
     assert_eq!(ask(&short, b"?").await, "awake");
@@ -66,8 +66,7 @@ async fn any_number_of_computing_sessions_leaves_a_worker_to_others(http: Http) 
     let mut computing = Vec::new();
     for _ in 0..16 {
         let session = server.session(http, &path("spin")).await;
-        poke(&session).await;
-        computing.push(session);
+        computing.push((poke(&session).await, session));
     }
     let other = server.session(http, "/plain").await;
     for _ in 0..50 {

@@ -22,7 +22,7 @@ async fn an_allocation_that_cannot_be_had_ends_the_session_as_out_of_memory(http
     let server = TestServer::start().await;
     for name in ["grow", "grow-at-once"] {
         let session = server.session(http, &path(name)).await;
-        poke(&session).await;
+        let _stream = poke(&session).await;
         assert_eq!(code(&session).await, 0xffff_ff03, "{name}");
     }
     server.no_instances().await;
@@ -39,7 +39,7 @@ async fn a_tenant_has_a_total_that_its_sessions_share_and_give_back(http: Http) 
     let (first, second, third) = (keep().await, keep().await, keep().await);
     assert_eq!(ask(&first, b"?").await, "kept");
     assert_eq!(ask(&second, b"?").await, "kept");
-    poke(&third).await;
+    let _stream = poke(&third).await;
     assert_eq!(code(&third).await, 0xffff_ff03);
     assert!(first.close(0, "").await);
     assert!(second.close(0, "").await);
@@ -88,7 +88,7 @@ async fn more_than_memory_has_room_for_is_too_large_to_send_at_once(http: Http) 
     let server = TestServer::with(|config| config.runtime.memory = 8 * MIB).await;
     let path = format!("{}?bytes=6000000", path("big"));
     let session = server.session(http, &path).await;
-    poke(&session).await;
+    let _stream = poke(&session).await;
     Log::line(&path, "error send too-large").await;
     assert!(session.close(0, "").await, "the session goes on");
 }

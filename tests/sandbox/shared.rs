@@ -88,7 +88,7 @@ async fn a_trap_ends_all_sessions_of_the_instance_and_the_next_gets_a_new_one(ht
     assert_eq!(ask(&counting, b"?").await, "1");
     let trapping = server.session(http, &path("trap")).await;
     let elsewhere = server.session(http, "/plain").await;
-    poke(&trapping).await;
+    let _stream = poke(&trapping).await;
     assert_eq!(code(&trapping).await, 0xffff_ff01);
     assert_eq!(code(&counting).await, 0xffff_ff01);
     elsewhere.expect_echo(b"another route goes on").await;
@@ -142,11 +142,11 @@ async fn a_session_over_its_cpu_rate_does_not_hold_up_the_others_of_its_instance
     let greedy = server
         .session(http, &format!("{}?rounds=50000000", path("compute")))
         .await;
-    poke(&greedy).await;
+    let _stream = poke(&greedy).await;
     let other = server.session(http, &path("echo")).await;
     other.expect_echo(b"before").await;
     // The greedy one pays off for seconds.
-    poke(&greedy).await;
+    let _stream = poke(&greedy).await;
     for _ in 0..5 {
         other.expect_echo(b"meanwhile").await;
     }

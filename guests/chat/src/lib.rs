@@ -30,6 +30,7 @@ const TOO_LONG: u32 = 1;
 const ROOM_FULL: u32 = 2;
 const ONE_STREAM_ONLY: u32 = 3;
 const GOING_AWAY: u32 = 4;
+const NO_MEMORY: u32 = 5;
 
 struct Chat;
 export!(Chat);

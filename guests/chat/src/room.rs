@@ -3,8 +3,8 @@
 //! Nothing waits here for a slow reader. What does not fit into a person's stream is left out, and when there is room
 //! again they are given the room anew: who is in it, and the history.
 
-use crate::StreamId;
 use crate::wharf::webtransport::transport::{Error, Session};
+use crate::{NO_MEMORY, StreamId};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -97,6 +97,9 @@ impl Person {
     fn tell(&mut self, lines: &str) {
         let sent = self.session.send(self.stream, lines.as_bytes(), false);
         self.behind = matches!(sent, Err(Error::WouldBlock));
+        if matches!(sent, Err(Error::TooLarge)) {
+            self.session.close(NO_MEMORY, "the server is out of memory");
+        }
     }
 }
 

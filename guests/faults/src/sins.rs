@@ -63,6 +63,9 @@ impl Behaviour for TrapAt {
         if self.callback.borrow().as_str() == "writable" {
             // Fills the buffer, so that there is room again later.
             while scene.session.send(id, &[0; 64 << 10], false).is_ok() {}
+        } else {
+            // The peer knows from that that the stream has begun.
+            let _ = scene.session.send(id, b"x", false);
         }
     }
 

@@ -16,7 +16,7 @@ use super::{
         transport::{Host, HostSession, SessionInfo},
         types::{self, Error, HttpVersion, StreamKind},
     },
-    members::Members,
+    members::{Member, Members},
     memory::Memory,
 };
 use crate::{
@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) table: ResourceTable,
     pub(super) memory: Memory,
     pub(super) members: Members,
+    /// The member whose callback runs, or ran last.
+    pub(super) called: u32,
     /// Bytes that the host holds for all of them.
     pub(super) held: usize,
     pub(super) timers_max: usize,
@@ -121,8 +123,18 @@ impl State {
         self.memory.hold(self.held);
     }
 
+    /// The member of a handle, to do something with it. One that is not being called is looked at after that: what its
+    /// session has to send, or a timer, may not wait for an event of its own.
+    fn member(&mut self, handle: &Resource<Handle>) -> Option<&mut Member> {
+        let member = self.members.get_mut(handle.rep())?;
+        if handle.rep() != self.called {
+            member.waker.wake_by_ref();
+        }
+        Some(member)
+    }
+
     fn session(&mut self, handle: &Resource<Handle>) -> Result<&mut Session, Error> {
-        let member = self.members.get_mut(handle.rep()).ok_or(Error::Closed)?;
+        let member = self.member(handle).ok_or(Error::Closed)?;
         Ok(&mut member.session)
     }
 
@@ -292,7 +304,7 @@ impl HostSession for State {
         after_ms: u64,
     ) -> wasmtime::Result<Result<u64, Error>> {
         let timers_max = self.timers_max;
-        let member = self.members.get_mut(handle.rep());
+        let member = self.member(&handle);
         let Some(member) = member.filter(|member| !member.session.is_closed()) else {
             return Ok(Err(Error::Closed));
         };

@@ -173,6 +173,7 @@ impl Instance {
             return Ok(());
         };
         let label = member.label.clone();
+        self.store.data_mut().called = number;
         rearm(&mut self.store);
         let call = handler.call_constructor(&mut self.store, handle, &request);
         let result = metered(meter, &label.stats, call).await;
@@ -188,6 +189,7 @@ impl Instance {
         let Some(member) = self.store.data_mut().members.get_mut(number) else {
             return Poll::Pending;
         };
+        member.waker.clone_from(cx.waker());
         if let Poll::Ready(event) = member.session.poll_event(cx) {
             return Poll::Ready(Next::Event(event));
         }
@@ -205,8 +207,8 @@ impl Instance {
         number: u32,
         next: Next,
     ) -> Result<(), Exit> {
-        let member = self.store.data_mut().members.get_mut(number);
-        let Some(member) = member else {
+        let state = self.store.data_mut();
+        let Some(member) = state.members.get_mut(number) else {
             return Ok(());
         };
         let Some(this) = member.handler else {
@@ -214,6 +216,7 @@ impl Instance {
         };
         let label = member.label.clone();
         count(&label.stats, &next);
+        state.called = number;
         let handler = self.exports.wharf_webtransport_callbacks().handler();
         rearm(&mut self.store);
         let call = dispatch(&handler, &mut self.store, this, next);
@@ -258,6 +261,7 @@ fn store(component: &Component, outputs: &[Output; 2], yielded: &Yield) -> Store
         table,
         memory: Memory::new(limits.memory, terms.account.clone()),
         members: Members::default(),
+        called: 0,
         held: 0,
         timers_max: limits.timers,
         metrics: component.runtime.metrics().clone(),

@@ -1,6 +1,6 @@
 //! The sessions that an instance serves.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Waker};
 
 use slab::Slab;
 use wasmtime::component::ResourceAny;
@@ -29,6 +29,8 @@ pub(super) struct Member {
     pub(super) handler: Option<ResourceAny>,
     /// Bytes that the host held for it when it was looked at last.
     pub(super) held: usize,
+    /// Has it looked at again, after a callback of another session did something with it.
+    pub(super) waker: Waker,
 }
 
 impl Members {
@@ -46,6 +48,7 @@ impl Members {
             label,
             handler: None,
             held: 0,
+            waker: Waker::noop().clone(),
         });
         number
     }

@@ -158,10 +158,11 @@ impl Crew {
         orders: &mut mpsc::Receiver<Order>,
         cx: &mut Context<'_>,
     ) -> Poll<Turn> {
-        match orders.poll_recv(cx) {
-            Poll::Ready(None) if !self.members.is_empty() => Poll::Pending,
-            order => order.map(Turn::Order),
+        let order = orders.poll_recv(cx);
+        if matches!(order, Poll::Ready(None)) && !self.members.is_empty() {
+            return Poll::Pending;
         }
+        order.map(Turn::Order)
     }
 
     fn poll_member(&mut self, place: usize) -> Poll<Next> {

@@ -130,7 +130,7 @@ impl Inbox {
                 return Some(Delivery::LostStream(dir));
             }
         }
-        if !(datagram_first && !state.datagrams.is_empty())
+        if (!datagram_first || state.datagrams.is_empty())
             && let Some(stream) = state.streams.pop_front()
         {
             return Some(Delivery::Stream(stream));
