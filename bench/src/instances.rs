@@ -3,13 +3,14 @@
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
-use wharf::runtime::{Component, Guest, Label, Options, Runtime};
+use wharf::runtime::{Account, AccountLimits, Component, Guest, Label, Options, Runtime, Terms};
 
 use crate::{load::Figure, servers};
 
@@ -60,8 +61,10 @@ pub(crate) async fn run(component: PathBuf) -> anyhow::Result<()> {
     let mut options = Options::default();
     options.sessions = LIVE + 1;
     options.cache_dir = Some(servers::cache_dir());
+    let account = Account::new(AccountLimits::default());
+    let terms = Terms::new(options.limits.clone(), account);
     let runtime = Runtime::new(options)?;
-    let component = runtime.load(&component)?;
+    let component = runtime.load(&component, terms)?;
     let mut times = Vec::with_capacity(TURNS);
     for number in 0..TURNS {
         let begun = Instant::now();
@@ -88,6 +91,7 @@ async fn instance(component: &Component, session: u64) -> anyhow::Result<Guest> 
         tenant: "default".into(),
         route: "echo".into(),
         path: "/".to_owned(),
+        stats: Arc::default(),
     };
     let guest = component.instantiate(label).await;
     guest.map_err(|exit| anyhow::anyhow!("the component does not start: {exit:?}"))

@@ -2,10 +2,8 @@
 
 use super::{Folder, text, wharf};
 
-#[test]
-fn every_problem_is_told_at_once_by_line_and_key_with_the_remedy() {
-    let folder = Folder::with(
-        r#"listen = ["127.0.0.1:0", "somewhere"]
+/// A file in which everything is wrong.
+const WRONG: &str = r#"listen = ["127.0.0.1:0", "somewhere"]
 cahce = "cache"
 drain = "1m"
 [log]
@@ -48,9 +46,10 @@ path = "/x/"
 component = "wharf.toml"
 [tenant.route.limits]
 total-memory = "1GiB"
-"#,
-    );
-    let expected = r#"1: listen: "somewhere" is not an address with a port (such as "127.0.0.1:4433" or "[::]:443")
+"#;
+
+/// What is told of it.
+const TOLD: &str = r#"1: listen: "somewhere" is not an address with a port (such as "127.0.0.1:4433" or "[::]:443")
 2: cahce: unknown key (did you mean `cache`?)
 3: drain: is a limit (move it to [limits])
 5: log.filter: invalid type: integer `5`, expected a string
@@ -76,6 +75,11 @@ total-memory = "1GiB"
 35: tenant.authorities: "app.example:443" is not a host without scheme and port (such as "app.example", "*.app.example" or "[::1]")
 40: tenant.route.path: line 37 has the same (each may be there once)
 43: tenant.route.limits.total-memory: cannot be limited here: it counts for all sessions of a tenant together (move it to [tenant.limits])"#;
+
+#[test]
+fn every_problem_is_told_at_once_by_line_and_key_with_the_remedy() {
+    let folder = Folder::with(WRONG);
+    let expected = TOLD;
     let (code, problems) = folder.problems("serve");
     assert_eq!(code, Some(1));
     assert_eq!(problems, expected.lines().collect::<Vec<_>>());

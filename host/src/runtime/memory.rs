@@ -118,9 +118,10 @@ mod tests {
     use crate::runtime::AccountLimits;
 
     fn account(memory: usize) -> Account {
-        let mut limits = AccountLimits::default();
-        limits.memory = memory;
-        Account::new(limits)
+        Account::new(AccountLimits {
+            memory,
+            ..AccountLimits::default()
+        })
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     config::{self, Config, DEFAULT_TENANT},
     metrics::{About, Metrics},
     router::{Census, Most, Place, Refused, Route, Router, Tenant},
-    runtime::{self, Account, Label, Options, Runtime, Unseated},
+    runtime::{self, Account, Label, Options, Runtime, Seat, Unseated},
     transport::{Incoming, Request, Response},
 };
 
@@ -156,32 +156,13 @@ impl Host {
         let label = label(&about);
         let stats = label.stats.clone();
         let in_vain = || inner.metrics.begun_in_vain(&about, &stats);
-        let mut seat = match route.component.seat(label).await {
-            Ok(seat) => seat,
-            Err(unseated) => {
-                in_vain();
-                let refused = match unseated {
-                    Unseated::Failed(_) => Refused::Failed,
-                    Unseated::Resting(_) => Refused::Resting,
-                };
-                return self.refuse(incoming, refused, None).await;
-            }
-        };
-        let mut response = Response::new(200);
-        if route.component.admits() {
-            let (refused, rejection) = match seat.admit(&request).await {
-                Ok(Ok(acceptance)) => {
-                    response = acceptance;
-                    (None, None)
-                }
-                Ok(Err(rejection)) => (Some(Refused::Handler), Some(rejection)),
-                Err(_) => (Some(Refused::Failed), None),
-            };
-            if let Some(refused) = refused {
+        let (seat, response) = match decide(&route, label, &request).await {
+            Ok(decided) => decided,
+            Err((refused, rejection)) => {
                 in_vain();
                 return self.refuse(incoming, refused, rejection).await;
             }
-        }
+        };
         tracing::debug!(
             session,
             tenant = &*tenant.name,
@@ -223,6 +204,28 @@ impl Host {
         );
         let response = response.unwrap_or_else(|| Response::new(refused.status()));
         incoming.refuse(&response).await;
+    }
+}
+
+/// A seat for the session that is asked for, and the response that begins it; or why there is none, with the response
+/// where the handler has chosen it.
+async fn decide(
+    route: &Route,
+    label: Label,
+    request: &Request,
+) -> Result<(Seat, Response), (Refused, Option<Response>)> {
+    let seat = route.component.seat(label).await;
+    let mut seat = seat.map_err(|unseated| match unseated {
+        Unseated::Failed(_) => (Refused::Failed, None),
+        Unseated::Resting(_) => (Refused::Resting, None),
+    })?;
+    if !route.component.admits() {
+        return Ok((seat, Response::new(200)));
+    }
+    match seat.admit(request).await {
+        Ok(Ok(acceptance)) => Ok((seat, acceptance)),
+        Ok(Err(rejection)) => Err((Refused::Handler, Some(rejection))),
+        Err(_) => Err((Refused::Failed, None)),
     }
 }
 

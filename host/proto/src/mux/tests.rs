@@ -97,9 +97,12 @@ fn check(mux: &Mux) {
     assert_eq!(mux.datagram_bytes_out, waiting);
     let came: usize = mux.datagrams_in.iter().map(Bytes::len).sum();
     if !mux.is_closed() {
-        let told = mux.events.iter().map(|event| match event {
-            Event::Data { data, .. } => data.len(),
-            _ => 0,
+        let told = mux.events.iter().map(|event| {
+            if let Event::Data { data, .. } = event {
+                data.len()
+            } else {
+                0
+            }
         });
         let lent = mux.lent.map_or(0, |(_, n)| usize::try_from(n).unwrap());
         unread += told.sum::<usize>() + lent;

@@ -37,9 +37,10 @@ fn other(row: &Row, above: bool) -> u64 {
     let mut config = Config::new(Vec::new(), Tls::Development, Vec::new());
     let mut limits = TenantLimits::default();
     let mut own = own(&config);
-    let mut target = match row.place {
-        Place::Tenant(_) => Target::Tenant(&mut limits, &mut own),
-        _ => Target::Host(&mut config),
+    let mut target = if matches!(row.place, Place::Tenant(_)) {
+        Target::Tenant(&mut limits, &mut own)
+    } else {
+        Target::Host(&mut config)
     };
     let default = row.slot(&mut target).unwrap().get();
     match default {
