@@ -174,7 +174,7 @@ async fn who_leaves_is_told_to_the_others_however_they_went(http: Http) {
 
 over_both!(a_slow_reader_holds_up_nobody_and_is_given_the_room_anew);
 async fn a_slow_reader_holds_up_nobody_and_is_given_the_room_anew(http: Http) {
-    const MESSAGES: usize = 600;
+    const MESSAGES: usize = 1200;
     let message = |number: usize| format!("{number} {}", "x".repeat(900));
     let server = TestServer::with(shared).await;
     let room = path("room");
@@ -187,7 +187,7 @@ async fn a_slow_reader_holds_up_nobody_and_is_given_the_room_anew(http: Http) {
     slow.sees_welcome("Slow", &["Slow"]).await;
     let mut ann = Person::enters(http, &server, &room, "Ann").await;
     ann.sees_welcome("Ann", &["Slow", "Ann"]).await;
-    // More than the window and the send buffer of the slow one hold.
+    // More than the windows and the send buffer of the slow one hold.
     for number in 0..MESSAGES {
         ann.says(&message(number)).await;
         ann.sees_said("Ann", &message(number)).await;

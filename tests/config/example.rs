@@ -77,7 +77,8 @@ fn the_example_file_has_every_key_of_the_schema_and_says_its_default() {
             "{path} is not described"
         );
         if let Some(default) = schema.get("default").filter(|default| !default.is_object()) {
-            assert_eq!(values[0], default.to_string(), "{path}");
+            // A key of that name may stand in other tables as well.
+            assert!(values.contains(&default.to_string()), "{path}: {values:?}");
         }
     }
 }

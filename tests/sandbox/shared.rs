@@ -1,5 +1,7 @@
 //! One instance for all sessions of a route.
 
+use std::time::Duration;
+
 use wharf::{config::Config, runtime::Scope};
 
 use super::{ask, code, poke};
@@ -136,11 +138,12 @@ over_both!(a_session_over_its_cpu_rate_does_not_hold_up_the_others_of_its_instan
 async fn a_session_over_its_cpu_rate_does_not_hold_up_the_others_of_its_instance(http: Http) {
     let server = TestServer::with(|config| {
         share(config);
-        config.runtime.cpu_per_second = Some(std::time::Duration::from_millis(1));
+        config.runtime.cpu_per_second = Some(Duration::from_millis(20));
+        config.runtime.callback_deadline = Duration::from_secs(20);
     })
     .await;
     let greedy = server
-        .session(http, &format!("{}?rounds=50000000", path("compute")))
+        .session(http, &format!("{}?rounds=200000000", path("compute")))
         .await;
     let _stream = poke(&greedy).await;
     let other = server.session(http, &path("echo")).await;
