@@ -2,7 +2,7 @@
 //!
 //! A session is a person in a room: `/harbour?name=Ann` is Ann, in the room `/harbour`. The person opens one bidirectional
 //! stream. Lines of text on it are what they say; what happens in the room comes back as lines of JSON, each an
-//! [`Event`](room::Event). A datagram, with whatever in it, tells that they type just now, and reaches the others as a
+//! `room::Event`. A datagram, with whatever in it, tells that they type just now, and reaches the others as a
 //! datagram with the name: if one is lost, the next will do.
 //!
 //! Rooms are plain values in the memory of the one instance that all sessions share. With an instance for each session it
