@@ -407,14 +407,6 @@ pub(crate) async fn read_status(recv: &mut quinn::RecvStream) -> u16 {
     }
 }
 
-/// The status of a response that was read as far as it came, if its head did.
-pub(crate) fn read_status_of(mut read: &[u8]) -> Option<u16> {
-    let (kind, length) = (take(&mut read)?, take(&mut read)?);
-    assert_eq!(kind, 1, "a response begins with HEADERS");
-    let head = read.get(..usize::try_from(length).ok()?)?;
-    Some(status(&head[2..]))
-}
-
 /// Decodes `:status`, which is the first field: from QPACK's static table, or three digits, Huffman-coded or not.
 fn status(section: &[u8]) -> u16 {
     const INDEXED: [(u8, u16); 13] = [

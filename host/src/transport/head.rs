@@ -32,6 +32,28 @@ pub(super) fn check(
     .check()
 }
 
+/// The size of a request's field section in bytes, as RFC 9114 counts it ("Header Size Constraints").
+pub(super) fn section_size(head: &http::Request<()>, protocol: Option<&str>) -> u64 {
+    const EACH: usize = 32;
+    let uri = head.uri();
+    let path = uri.path_and_query();
+    let pseudo = [
+        (":method", Some(head.method().as_str())),
+        (":scheme", uri.scheme_str()),
+        (
+            ":authority",
+            uri.authority().map(http::uri::Authority::as_str),
+        ),
+        (":path", path.map(http::uri::PathAndQuery::as_str)),
+        (":protocol", protocol),
+    ];
+    let pseudo = pseudo.into_iter();
+    let pseudo = pseudo.filter_map(|(name, value)| Some(name.len() + value?.len()));
+    let fields = head.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len());
+    pseudo.chain(fields).map(|size| (EACH + size) as u64).sum()
+}
+
 /// The head that begins the session that was asked for.
 pub(super) fn acceptance(
     response: &Response,

@@ -11,6 +11,7 @@ use wharf_proto::{code::HttpCode, id::SessionId};
 
 use super::{
     classify::Sorter,
+    filter::FIELD_SECTION_SLACK,
     inbox::Notice,
     quic_code,
     request::{Asked, Exchange, Incoming},
@@ -230,11 +231,13 @@ impl Requests {
     async fn run(self, tap: Tap) {
         let this = Arc::new(self);
         let limits = &this.shared.limits;
+        // `h3` takes its own refusal of what is larger back by dropping the stream, so it has to take a little more.
+        let section = FIELD_SECTION_SLACK + u64::from(limits.field_section);
         let mut builder = h3::server::builder();
         builder
             .enable_extended_connect(true)
             .enable_datagram(true)
-            .max_field_section_size(limits.field_section.into())
+            .max_field_section_size(section)
             .send_grease(false);
         let Ok(Ok(mut http)) = tokio::time::timeout(limits.setup_timeout, builder.build(tap)).await
         else {
@@ -315,6 +318,10 @@ impl Requests {
         };
         asked.read(stream);
         let note = self.notes.take_request(id.into());
+        let section_max = self.shared.limits.field_section.into();
+        if head::section_size(&head, protocol(&head, &note)) > section_max {
+            return asked.refuse(&Response::new(431)).await;
+        }
         let requested = if *head.method() == Method::CONNECT {
             match self.connect(head, note, asked).await {
                 Some(incoming) => Requested::Session(incoming.into()),
@@ -331,15 +338,11 @@ impl Requests {
     async fn connect(
         &self,
         head: http::Request<()>,
-        mut note: RequestNote,
+        note: RequestNote,
         mut asked: Asked,
     ) -> Option<Incoming> {
         let peer = self.conn.remote_address();
-        // What the tap has kept from `h3`, or what `h3` shows.
-        let shown = head.extensions().get::<h3::ext::Protocol>();
-        let token = note.token.take();
-        let protocol = token.as_deref().or(shown.map(h3::ext::Protocol::as_str));
-        let connect = match head::check(&head, protocol) {
+        let connect = match head::check(&head, protocol(&head, &note)) {
             Ok(connect) => connect,
             Err(refusal) => {
                 tracing::debug!(%peer, %refusal, "CONNECT refused");
@@ -400,6 +403,13 @@ impl Requests {
         let wait = tokio::time::timeout(timeout, settings.wait_for(Option::is_some));
         wait.await.ok()?.ok()?.clone()
     }
+}
+
+/// A request's `:protocol`: what the tap has kept from `h3`, or what `h3` shows.
+fn protocol<'a>(head: &'a http::Request<()>, note: &'a RequestNote) -> Option<&'a str> {
+    let shown = head.extensions().get::<h3::ext::Protocol>();
+    let token = note.token.as_deref();
+    token.or(shown.map(h3::ext::Protocol::as_str))
 }
 
 #[cfg(test)]

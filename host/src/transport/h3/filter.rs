@@ -33,8 +33,8 @@ const WEBTRANSPORT_STREAM: u64 = 0x41;
 /// A frame's type and length.
 const HEADER_BYTES_MAX: usize = 2 * VarInt::MAX_SIZE;
 /// A field section counts 32 bytes for each line (RFC 9114, "Header Size Constraints"), so its encoding is
-/// smaller. This much is let through beyond, for `h3` to answer a request that is a little too large with 431.
-const FIELD_SECTION_SLACK: u64 = 4 << 10;
+/// smaller. This much is let through beyond, so that a request that is a little too large can be answered with 431.
+pub(super) const FIELD_SECTION_SLACK: u64 = 4 << 10;
 /// Browsers send less than 100 bytes; the rest is room for what is to come, and for GREASE.
 const SETTINGS_BYTES_MAX: u64 = 4 << 10;
 /// GOAWAY, `MAX_PUSH_ID` and `CANCEL_PUSH` carry one varint.
