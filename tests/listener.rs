@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -133,10 +134,15 @@ async fn the_wildcards_of_both_families_share_a_port(http: Http) {
     }
 }
 
-/// A port that was free a moment ago.
+/// A port that is free, and stays it: no system gives those below 32768 to who asks for any, as all other tests do.
 fn free_port() -> u16 {
-    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    socket.local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let free = |port| {
+        let any = (Ipv6Addr::UNSPECIFIED, port);
+        std::net::UdpSocket::bind(any).is_ok() && std::net::TcpListener::bind(any).is_ok()
+    };
+    let mut ports = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed));
+    ports.find(|port| free(*port)).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

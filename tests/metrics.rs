@@ -1,6 +1,6 @@
 //! The numbers that a scrape gets, beside what the client of a session did.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use web_transport_quinn::ClientBuilder;
@@ -74,7 +74,7 @@ over_both!(streams_of_the_handler_are_told_from_the_peers);
 async fn streams_of_the_handler_are_told_from_the_peers(http: Http) {
     let server = TestServer::observed().await;
     let session = server.session(http, &path("push")).await;
-    let (_held, mut word) = session.accept_bi().await.unwrap();
+    let (_held, mut word) = within("the stream", session.accept_bi()).await.unwrap();
     within("the word", word.read_to_end(99)).await.unwrap();
     for (kind, by, count) in [
         ("bidi", "handler", 1.0),
@@ -94,6 +94,7 @@ async fn what_a_handler_dies_of_is_counted(http: Http) {
     let server = TestServer::with(|config| {
         observed(config);
         config.runtime.memory = 8 << 20; // reached long before the deadline, on a busy machine too
+        config.transport.close_timeout = Duration::from_millis(100); // this peer says nothing after the close
     })
     .await;
     for (sin, cause) in [

@@ -7,7 +7,7 @@ use wharf::config::{Config, Route};
 use super::{ask, code, poke};
 use crate::{
     binary::Wharf,
-    harness::{Log, TestServer, guest, path, within},
+    harness::{Log, TestServer, eventually, guest, path, within},
     peer::{End, Http, Peer, PeerSession, Terms, over_both},
     wat,
 };
@@ -222,18 +222,22 @@ async fn after_all_attacks_in_a_row_the_program_is_as_it_was(http: Http) {
     for _ in 0..3 {
         attack(http, &wharf).await;
     }
-    let after = wharf.resident_kib();
+    // What is still ending when the last attacker has left is given some time.
+    eventually("the memory to be within 10 % of before", || {
+        wharf.resident_kib() < before + before / 10
+    })
+    .await;
+    // A machine that is busy with other tests may hold up one, but not each.
+    let mut quickest = Duration::MAX;
+    for _ in 0..20 {
+        let began = Instant::now();
+        let peer = Peer::connect_to(http, wharf.address(), Terms::default()).await;
+        let session = peer.session(&path("echo")).await;
+        session.expect_echo(b"as before").await;
+        quickest = quickest.min(began.elapsed());
+    }
     assert!(
-        after < before + before / 10,
-        "{before} KiB before, {after} KiB after"
-    );
-    let began = Instant::now();
-    let peer = Peer::connect_to(http, wharf.address(), Terms::default()).await;
-    let session = peer.session(&path("echo")).await;
-    session.expect_echo(b"as before").await;
-    let took = began.elapsed();
-    assert!(
-        took < Duration::from_millis(100),
-        "{took:?} for a fresh echo"
+        quickest < Duration::from_millis(100),
+        "{quickest:?} for a fresh echo"
     );
 }
