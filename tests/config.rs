@@ -13,14 +13,14 @@ use crate::{
 mod example;
 mod files;
 mod problems;
-mod serve;
+pub(crate) mod serve;
 
 /// A folder with an operator's file, and what the file names.
-struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 impl Folder {
     /// With that text for a file.
-    fn with(text: &str) -> Self {
+    pub(crate) fn with(text: &str) -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         folder.put("wharf.toml", text);
         folder
@@ -44,11 +44,15 @@ component = "echo.wasm"
         folder
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn put(&self, name: &str, content: &str) {
+    pub(crate) fn put(&self, name: &str, content: &str) {
         std::fs::write(self.path(name), content).unwrap();
     }
 

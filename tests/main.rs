@@ -38,6 +38,7 @@ mod limits;
 mod listener;
 mod logs;
 mod many;
+mod measured;
 mod metrics;
 mod negotiation;
 mod peer;

@@ -5,17 +5,20 @@ use std::{net::SocketAddr, path::Path, process::Stdio};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::{Folder, command, text, wharf};
-use crate::harness::{guest, root, within};
+use crate::{
+    binary::resident_kib,
+    harness::{guest, root, within},
+};
 
 /// `wharf serve`, serving. Killed when dropped.
-struct Serving {
-    addresses: Vec<SocketAddr>,
+pub(crate) struct Serving {
+    pub(crate) addresses: Vec<SocketAddr>,
     child: tokio::process::Child,
 }
 
 impl Serving {
     /// In that folder; waits for that many addresses.
-    async fn start(
+    pub(crate) async fn start(
         folder: &Path,
         flags: &[&str],
         environment: &[(&str, &str)],
@@ -46,7 +49,7 @@ impl Serving {
     }
 
     /// Asks the program to end, and waits until it has: its exit code and its log.
-    async fn terminate(mut self) -> (Option<i32>, String) {
+    pub(crate) async fn terminate(mut self) -> (Option<i32>, String) {
         let pid = self.child.id().unwrap().to_string();
         let sent = tokio::process::Command::new("kill")
             .args(["-TERM", &pid])
@@ -62,6 +65,11 @@ impl Serving {
             .await
             .unwrap();
         (ended.code(), log)
+    }
+
+    /// The resident memory of the program.
+    pub(crate) fn resident_kib(&self) -> usize {
+        resident_kib(self.child.id().unwrap())
     }
 
     /// Whether the server echoes at that path, over that HTTP version.
