@@ -141,8 +141,9 @@ impl Gate {
         self.handshakes() > self.inner.limits.handshakes / 2
     }
 
-    /// Lets a connection begin, and counts it as long as the pass lives.
-    pub(super) fn enter(&self, ip: IpAddr, now: Instant) -> Result<Pass, Full> {
+    /// Lets a connection begin, and counts it as long as the pass lives. Those whose address is not proven to be theirs may
+    /// use half of what may come at once, so that nobody uses up another's rate in its name.
+    pub(super) fn enter(&self, ip: IpAddr, proven: bool, now: Instant) -> Result<Pass, Full> {
         let (limits, address) = (&self.inner.limits, Address::from(ip));
         let mut state = self.state();
         if state.connections >= limits.connections {
@@ -162,7 +163,8 @@ impl Gate {
         if known.connections >= limits.connections_per_ip {
             return Err(Full::OfAddress);
         }
-        known.due = due(known.due, limits.handshakes_per_ip, now).ok_or(Full::Rate)?;
+        let ahead = if proven { SECOND } else { SECOND / 2 };
+        known.due = due(known.due, limits.handshakes_per_ip, ahead, now).ok_or(Full::Rate)?;
         known.connections += 1;
         state.addresses.insert(address, known);
         state.connections += 1;
@@ -194,11 +196,11 @@ impl State {
 }
 
 /// When the handshake after this one would be due; `None` where this one comes too early. So many may come at once as may
-/// come in a second.
-fn due(due: Instant, per_second: u32, now: Instant) -> Option<Instant> {
+/// come in the time ahead.
+fn due(due: Instant, per_second: u32, ahead: Duration, now: Instant) -> Option<Instant> {
     let interval = SECOND.checked_div(per_second)?;
     let due = due.max(now) + interval;
-    (due <= now + SECOND).then_some(due)
+    (due <= now + ahead).then_some(due)
 }
 
 /// A connection's place among those there may be.
@@ -250,19 +252,21 @@ mod tests {
     fn an_address_begins_a_seconds_worth_of_handshakes_at_once_and_then_keeps_to_its_rate() {
         let gate = gate(|limits| limits.handshakes_per_ip = 4);
         let (a, b, start) = (ip("10.0.0.1"), ip("10.0.0.2"), Instant::now());
-        let mut passes: Vec<_> = (0..4).map(|_| gate.enter(a, start).unwrap()).collect();
-        assert_eq!(gate.enter(a, start).unwrap_err(), Full::Rate);
-        passes.push(gate.enter(b, start).unwrap());
+        let mut passes: Vec<_> = (0..4)
+            .map(|_| gate.enter(a, true, start).unwrap())
+            .collect();
+        assert_eq!(gate.enter(a, true, start).unwrap_err(), Full::Rate);
+        passes.push(gate.enter(b, true, start).unwrap());
         let quarter = Duration::from_millis(250);
         for n in 1..9 {
             let now = start + quarter * n;
-            passes.push(gate.enter(a, now).unwrap());
-            assert_eq!(gate.enter(a, now).unwrap_err(), Full::Rate, "{n}");
+            passes.push(gate.enter(a, true, now).unwrap());
+            assert_eq!(gate.enter(a, true, now).unwrap_err(), Full::Rate, "{n}");
         }
         // A connection that is over does not give its handshake back.
         passes.clear();
         let now = start + quarter * 8;
-        assert_eq!(gate.enter(a, now).unwrap_err(), Full::Rate);
+        assert_eq!(gate.enter(a, true, now).unwrap_err(), Full::Rate);
         assert_eq!((gate.connections(), gate.handshakes()), (0, 0));
     }
 
@@ -270,9 +274,9 @@ mod tests {
     fn a_rate_of_zero_lets_nobody_in_and_one_without_limit_everybody() {
         let now = Instant::now();
         let none = gate(|limits| limits.handshakes_per_ip = 0);
-        assert_eq!(none.enter(ip("::1"), now).unwrap_err(), Full::Rate);
+        assert_eq!(none.enter(ip("::1"), true, now).unwrap_err(), Full::Rate);
         let all = gate(|limits| limits.handshakes_per_ip = u32::MAX);
-        let passes: Vec<_> = (0..200).map(|_| all.enter(ip("::1"), now)).collect();
+        let passes: Vec<_> = (0..200).map(|_| all.enter(ip("::1"), true, now)).collect();
         assert!(passes.iter().all(Result::is_ok));
     }
 
@@ -280,12 +284,12 @@ mod tests {
     fn half_an_address_of_ipv6_is_an_address_and_a_mapped_one_is_one_of_ipv4() {
         let gate = gate(|limits| limits.connections_per_ip = 1);
         let now = Instant::now();
-        let _first = gate.enter(ip("2001:db8:0:1::1"), now).unwrap();
-        let same = gate.enter(ip("2001:db8:0:1:ffff::9"), now);
+        let _first = gate.enter(ip("2001:db8:0:1::1"), true, now).unwrap();
+        let same = gate.enter(ip("2001:db8:0:1:ffff::9"), true, now);
         assert_eq!(same.unwrap_err(), Full::OfAddress);
-        let _other = gate.enter(ip("2001:db8:0:2::1"), now).unwrap();
-        let _mapped = gate.enter(ip("::ffff:10.0.0.1"), now).unwrap();
-        let same = gate.enter(ip("10.0.0.1"), now);
+        let _other = gate.enter(ip("2001:db8:0:2::1"), true, now).unwrap();
+        let _mapped = gate.enter(ip("::ffff:10.0.0.1"), true, now).unwrap();
+        let same = gate.enter(ip("10.0.0.1"), true, now);
         assert_eq!(same.unwrap_err(), Full::OfAddress);
     }
 
@@ -293,7 +297,7 @@ mod tests {
     fn connections_and_handshakes_have_limits_of_their_own() {
         let gate = gate(|limits| (limits.connections, limits.handshakes) = (3, 2));
         let now = Instant::now();
-        let enter = |n: u8| gate.enter(ip(&format!("10.0.0.{n}")), now);
+        let enter = |n: u8| gate.enter(ip(&format!("10.0.0.{n}")), true, now);
         let (mut first, second) = (enter(1).unwrap(), enter(2).unwrap());
         assert!(gate.is_busy());
         assert_eq!(enter(3).unwrap_err(), Full::Handshakes);
@@ -311,7 +315,7 @@ mod tests {
             limits.handshakes_per_ip = 1;
         });
         let start = Instant::now();
-        let enter = |n: u8, now| gate.enter(ip(&format!("10.0.0.{n}")), now).map(drop);
+        let enter = |n: u8, now| gate.enter(ip(&format!("10.0.0.{n}")), true, now).map(drop);
         for n in 0..11 {
             enter(n, start).unwrap();
         }
@@ -320,5 +324,15 @@ mod tests {
         let later = start + SECOND;
         enter(11, later).unwrap();
         assert_eq!(gate.state().addresses.len(), 1);
+    }
+    #[test]
+    fn whoever_takes_anothers_address_uses_up_half_of_its_rate_at_most() {
+        let gate = gate(|limits| limits.handshakes_per_ip = 10);
+        let now = Instant::now();
+        let enter = |proven| gate.enter(ip("10.0.0.1"), proven, now);
+        let passes: Vec<_> = (0..5).map(|_| enter(false).unwrap()).collect();
+        assert_eq!(enter(false).unwrap_err(), Full::Rate);
+        assert!(enter(true).is_ok());
+        drop(passes);
     }
 }

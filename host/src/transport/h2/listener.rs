@@ -66,7 +66,7 @@ impl Listener {
         let mut next = 0;
         loop {
             tokio::select! {
-                (tcp, peer) = self.accept(&mut next) => match self.gate.enter(peer.ip(), Instant::now()) {
+                (tcp, peer) = self.accept(&mut next) => match self.gate.enter(peer.ip(), true, Instant::now()) {
                     Ok(pass) => {
                         let (this, requests) = (self.clone(), requests.clone());
                         connections.spawn(async move { this.serve(tcp, peer, pass, requests).await });

@@ -163,7 +163,7 @@ impl Accept {
         let entered = if !proven && self.gate.is_busy() {
             Err(Full::Handshakes)
         } else {
-            self.gate.enter(peer.ip(), Instant::now())
+            self.gate.enter(peer.ip(), proven, Instant::now())
         };
         let full = match entered {
             Ok(pass) => return Some((incoming, pass)),
