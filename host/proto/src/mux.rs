@@ -413,14 +413,14 @@ impl Mux {
             Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => usize::MAX,
         };
         let session_room = if waits {
-            limits.all().saturating_sub(self.buffered)
+            limits.session.saturating_sub(self.buffered)
         } else {
             usize::MAX
         };
         let Half::Open(receiving) = &mut stream.recv else {
             return;
         };
-        if session_room < READ_ROOM_MIN.min(limits.all()) {
+        if session_room < READ_ROOM_MIN.min(limits.session) {
             return self.list_starved(id);
         }
         if stream_room < READ_ROOM_MIN.min(limits.stream) {

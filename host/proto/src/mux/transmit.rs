@@ -296,7 +296,7 @@ impl Mux {
 
     /// Streams that waited for room in the session's send buffer are looked at when half of it is free.
     pub(super) fn feed_starved(&mut self) {
-        if self.buffered > self.config.limits.send.all() / 2 {
+        if self.buffered > self.config.limits.send.session / 2 {
             return;
         }
         for _ in 0..self.starved.len() {

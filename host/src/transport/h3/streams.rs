@@ -153,11 +153,11 @@ impl Session {
             Half::Open(_) | Half::Absent | Half::Finished | Half::Reset => usize::MAX,
         };
         let session_room = if waits {
-            limits.all().saturating_sub(self.buffered)
+            limits.session.saturating_sub(self.buffered)
         } else {
             usize::MAX
         };
-        if session_room < READ_ROOM_MIN.min(limits.all()) {
+        if session_room < READ_ROOM_MIN.min(limits.session) {
             self.starving = true;
             return;
         }
@@ -275,7 +275,7 @@ impl Session {
 
     /// Has the streams looked at that wait for room in the session's buffer.
     pub(super) fn feed_starving(&mut self) {
-        if self.starving && self.buffered <= self.send_limits().all() / 2 {
+        if self.starving && self.buffered <= self.send_limits().session / 2 {
             self.starving = false;
             self.arm_streams();
         }
