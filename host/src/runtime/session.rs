@@ -73,7 +73,6 @@ impl Guest {
         } = self;
         instance.construct(meter, number, request).await?;
         loop {
-            meter.ready().await;
             let next = poll_fn(|cx| {
                 let next = instance.poll_next(number, cx);
                 if next.is_pending() {

@@ -72,7 +72,7 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 fn since_start(now: Instant) -> u64 {
-    // A second back, so that a bucket is full at the beginning.
+    // Some seconds ahead, so that a bucket is full at the beginning.
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     nanos(now.saturating_duration_since(*START)).saturating_add(10 * SECOND)
 }

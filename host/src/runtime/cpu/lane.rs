@@ -86,12 +86,18 @@ impl Lane {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Waits for a place, for a call that has spent so much.
+    /// Waits for a place, for a call that has spent so much; its former place, if it has one, is handed on meanwhile. It
+    /// is among those that wait by then: a tenant that has nothing in the lane is forgotten with what it had.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives up the turn.
-    pub(super) async fn enter(self: &Arc<Self>, account: &Account, spent: Duration) -> Place {
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        account: &Account,
+        spent: Duration,
+        former: Option<Place>,
+    ) -> Place {
         let (sender, place) = oneshot::channel();
         let given = {
             let mut state = self.lock();
@@ -112,6 +118,7 @@ impl Lane {
             self.hand_out(&mut state)
         };
         give(given);
+        drop(former);
         let _counted = Counted::new(self, account);
         // The sender is gone without a word only with the lane, which this holds.
         place.await.unwrap_or_else(|_| Place {
@@ -134,6 +141,14 @@ impl Lane {
             let Some(next) = tenant.waiting.pop() else {
                 break;
             };
+            if next.place.is_closed() {
+                // Who waited has gone.
+                if tenant.running == 0 && tenant.waiting.is_empty() {
+                    let number = *number;
+                    state.tenants.remove(&number);
+                }
+                continue;
+            }
             tenant.running += 1;
             state.free -= 1;
             state.virtual_time = state.virtual_time.max(tenant.virtual_time);
@@ -239,7 +254,7 @@ mod tests {
         account: &'a Account,
         spent: Duration,
     ) -> BoxFuture<'a, Place> {
-        let mut waiter = lane.enter(account, spent).boxed();
+        let mut waiter = lane.enter(account, spent, None).boxed();
         assert!((&mut waiter).now_or_never().is_none());
         waiter
     }
@@ -249,9 +264,9 @@ mod tests {
         for (workers, places) in [(0, 1), (1, 1), (2, 1), (8, 7)] {
             let (lane, account) = (Arc::new(Lane::new(workers)), account(1));
             let held: Vec<_> = (0..places)
-                .map(|_| lane.enter(&account, MS).now_or_never().unwrap())
+                .map(|_| lane.enter(&account, MS, None).now_or_never().unwrap())
                 .collect();
-            assert!(lane.enter(&account, MS).now_or_never().is_none());
+            assert!(lane.enter(&account, MS, None).now_or_never().is_none());
             drop(held);
         }
     }
@@ -259,7 +274,7 @@ mod tests {
     #[test]
     fn the_call_that_has_spent_least_is_next() {
         let (lane, account) = (Arc::new(Lane::new(2)), account(1));
-        let place = lane.enter(&account, MS).now_or_never().unwrap();
+        let place = lane.enter(&account, MS, None).now_or_never().unwrap();
         let mut long = waiter(&lane, &account, 50 * MS);
         let mut short = waiter(&lane, &account, MS);
         assert!(lane.is_wanted() && account.is_waiting());
@@ -277,7 +292,7 @@ mod tests {
         let lane = Arc::new(Lane::new(2));
         let accounts = [account(1), account(3)];
         let mut turns = [0_u32; 2];
-        let first = lane.enter(&accounts[0], MS).now_or_never().unwrap();
+        let first = lane.enter(&accounts[0], MS, None).now_or_never().unwrap();
         // Two of each tenant wait at any time.
         let mut waiting: Vec<_> = [0, 1, 0, 1]
             .map(|tenant| (tenant, waiter(&lane, &accounts[tenant], MS)))
@@ -300,9 +315,47 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_with_one_call_has_the_lane_by_its_weight_too() {
+        let lane = Arc::new(Lane::new(2));
+        let accounts = [account(1), account(3)];
+        let mut turns = [0_u32; 2];
+        let mut place = lane.enter(&accounts[0], MS, None).now_or_never().unwrap();
+        let mut runs = 0;
+        let mut other = waiter(&lane, &accounts[1], MS);
+        for _ in 0..400 {
+            turns[runs] += 1;
+            place.spend(MS);
+            let mut again = lane.enter(&accounts[runs], MS, Some(place)).boxed();
+            // One of both has the place now.
+            place = match (&mut again).now_or_never() {
+                Some(place) => place,
+                None => {
+                    runs = 1 - runs;
+                    let place = (&mut other).now_or_never().unwrap();
+                    other = again;
+                    place
+                }
+            };
+        }
+        assert!((290..310).contains(&turns[1]), "{turns:?}");
+    }
+
+    #[test]
+    fn any_number_of_those_who_waited_may_have_gone() {
+        let (lane, account) = (Arc::new(Lane::new(2)), account(1));
+        let place = lane.enter(&account, MS, None).now_or_never().unwrap();
+        for _ in 0..100_000 {
+            drop(waiter(&lane, &account, MS));
+        }
+        drop(place);
+        assert!(lane.enter(&account, MS, None).now_or_never().is_some());
+        assert!(lane.lock().tenants.is_empty());
+    }
+
+    #[test]
     fn a_place_is_not_lost_with_one_who_waited_for_it() {
         let (lane, account) = (Arc::new(Lane::new(2)), account(1));
-        let place = lane.enter(&account, MS).now_or_never().unwrap();
+        let place = lane.enter(&account, MS, None).now_or_never().unwrap();
         let gone = waiter(&lane, &account, MS);
         let given_and_gone = waiter(&lane, &account, 2 * MS);
         let mut last = waiter(&lane, &account, 3 * MS);

@@ -18,6 +18,8 @@ use crate::runtime::Limits;
 
 /// What is spent before it is put on the accounts: calls are shorter than what that costs.
 const SETTLE: Duration = Duration::from_micros(100);
+/// How long a wait lasts at most until the rates are looked at again, because a tenant's share may change meanwhile.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How much a session may save up.
 const BURST: Duration = Duration::from_secs(1);
 
@@ -48,6 +50,7 @@ pub(in super::super) struct Meter {
 }
 
 impl Meter {
+    /// A meter for a session's calls.
     pub(in super::super) fn new(
         lane: &Arc<Lane>,
         account: &Account,
@@ -68,7 +71,13 @@ impl Meter {
         }
     }
 
-    /// How long until the next call may begin: nothing, unless the session or its tenant is over its rate.
+    /// Makes it one for calls that belong to no session of their own: only the tenant's rate holds.
+    pub(in super::super) fn of_no_session(&mut self) {
+        self.bucket.set_rate(None);
+    }
+
+    /// How long to wait until it is asked again whether the next call may begin: not at all, unless the session or its
+    /// tenant is over its rate.
     pub(in super::super) fn delay(&mut self) -> Duration {
         if !std::mem::take(&mut self.due) {
             return Duration::ZERO;
@@ -76,17 +85,29 @@ impl Meter {
         let now = Instant::now();
         let delay = self.bucket.delay(now).max(self.account.delay(now));
         self.due = !delay.is_zero();
-        delay
+        delay.min(PAUSE)
     }
 
     /// Waits until the next call may begin.
-    pub(in super::super) async fn ready(&mut self) {
+    async fn ready(&mut self) {
         loop {
             let delay = self.delay();
             if delay.is_zero() {
                 return;
             }
-            pause(delay).await;
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Waits while the tenant is over its rate. A call under way is not held up for its session's: it is bounded by its
+    /// deadline, and the others of a shared instance wait for its end.
+    async fn tenant_ready(&self) {
+        loop {
+            let delay = self.account.delay(Instant::now()).min(PAUSE);
+            if delay.is_zero() {
+                return;
+            }
+            tokio::time::sleep(delay).await;
         }
     }
 
@@ -103,24 +124,28 @@ impl Meter {
         self.spent
     }
 
-    /// Runs a call to its end, or until it has spent or waited more than it may.
+    /// Runs a call to its end, or until it has spent or waited more than it may. It begins when the session and its tenant
+    /// are within their rates.
     ///
-    /// It begins at once, unless calls of the session have been long, or others of the tenant wait for the lane: then, and
+    /// Then it begins at once, unless calls of the session have been long, or others of the tenant wait for the lane: then, and
     /// as soon as it has yielded, it runs in the lane.
     pub(in super::super) async fn run<T>(
         &mut self,
         call: impl Future<Output = T>,
     ) -> Result<T, Stopped> {
+        self.ready().await;
         let mut call = Call {
             call: pin!(call),
             yielded: self.yielded.clone(),
             place: None,
+            placed: false,
             spent: Duration::ZERO,
+            unsure: Duration::ZERO,
             wait: None,
             wait_max: self.wait_max,
         };
         if self.long || self.account.is_waiting() {
-            call.place = Some(self.lane.enter(&self.account, Duration::ZERO).await);
+            call.place = Some(self.lane.enter(&self.account, Duration::ZERO, None).await);
         }
         let mut first = true;
         let mut charged = Duration::ZERO;
@@ -132,19 +157,21 @@ impl Meter {
             match step {
                 Step::Done(value) => break Ok(value),
                 Step::WaitedTooLong => break Err(Stopped::Waited),
-                Step::Yielded if call.spent > self.deadline => break Err(Stopped::Deadline),
-                Step::Yielded => {}
+                Step::Yielded if call.spent - call.unsure > self.deadline => {
+                    break Err(Stopped::Deadline);
+                }
+                Step::Yielded | Step::Woken => {}
             }
             first = false;
-            self.settle(Instant::now());
-            // Over its rate, it leaves the lane to others meanwhile.
-            if !self.delay().is_zero() {
+            if !self.account.delay(Instant::now()).is_zero() {
+                // It leaves the lane to others meanwhile.
                 call.place = None;
-                self.ready().await;
+                self.tenant_ready().await;
             }
             if call.place.is_none() || self.lane.is_wanted() {
-                call.place = None;
-                call.place = Some(self.lane.enter(&self.account, call.spent).await);
+                let former = call.place.take();
+                let place = self.lane.enter(&self.account, call.spent, former).await;
+                call.place = Some(place);
             }
             // What else this worker has to do comes first, sockets among it.
             tokio::task::yield_now().await;
@@ -175,17 +202,13 @@ impl Drop for Meter {
     }
 }
 
-/// A long wait in pieces, because a tenant's share may change meanwhile.
-async fn pause(delay: Duration) {
-    const PIECE: Duration = Duration::from_millis(20);
-    tokio::time::sleep(delay.min(PIECE)).await;
-}
-
 /// How far a call got.
 enum Step<T> {
     Done(T),
     /// A tick of the epoch has passed.
     Yielded,
+    /// Its wait in a host call is over, and it needs a place in the lane to go on.
+    Woken,
     WaitedTooLong,
 }
 
@@ -194,7 +217,12 @@ struct Call<'a, F> {
     call: Pin<&'a mut F>,
     yielded: Yield,
     place: Option<Place>,
+    /// Whether it had a place before its wait.
+    placed: bool,
     spent: Duration,
+    /// As much of that as may have been spent by others, while the system ran them instead: by the first look, which takes
+    /// two ticks at most.
+    unsure: Duration,
     /// The wait in a host call, while there is one.
     wait: Option<(Pin<Box<Sleep>>, tokio::time::Instant)>,
     /// What it may still wait.
@@ -207,6 +235,9 @@ impl<F: Future> Call<'_, F> {
     fn poll(&mut self, cx: &mut Context<'_>, first: bool) -> Poll<Step<F::Output>> {
         if let Some((_, since)) = self.wait.take() {
             self.wait_max = self.wait_max.saturating_sub(since.elapsed());
+            if std::mem::take(&mut self.placed) {
+                return Poll::Ready(Step::Woken);
+            }
         }
         let spent;
         let polled;
@@ -214,6 +245,7 @@ impl<F: Future> Call<'_, F> {
             let started = Instant::now();
             polled = self.call.as_mut().poll(cx);
             spent = started.elapsed();
+            self.unsure = spent;
         } else {
             let started = thread_cpu();
             polled = self.call.as_mut().poll(cx);
@@ -228,7 +260,7 @@ impl<F: Future> Call<'_, F> {
             Poll::Pending if self.yielded.take() => Poll::Ready(Step::Yielded),
             Poll::Pending => {
                 // It waits in a call of WASI's. Nobody keeps a place for that.
-                self.place = None;
+                self.placed = self.place.take().is_some();
                 if self.wait_max.is_zero() {
                     return Poll::Ready(Step::WaitedTooLong);
                 }

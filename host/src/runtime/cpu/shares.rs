@@ -13,6 +13,8 @@ use super::{Account, account};
 const WINDOW: Duration = Duration::from_millis(20);
 /// The machine counts as full from this part of the workers' time on, in percent.
 const FULL: u32 = 90;
+/// Who uses less than this part of its share is not held to it, in percent: who is held uses about all of it.
+const LIGHT: u32 = 90;
 
 /// The accounts of a runtime, and what each spent lately.
 #[derive(Debug)]
@@ -48,8 +50,8 @@ impl Shares {
         }
     }
 
-    /// Decides anew: in a window in which the process had nearly all of its workers' time, each tenant that spent anything
-    /// is held to its weight's part of them; else to nothing.
+    /// Decides anew: in a window in which the process had nearly all of its workers' time, the tenants that spent as much as
+    /// their weight's part of them are held to it, and share what those leave who spent less; else nobody is held.
     fn decide(&self, busy: Duration, window: Duration) {
         let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         accounts.retain(|member| member.account.strong_count() > 0);
@@ -63,17 +65,45 @@ impl Shares {
             if spent.is_zero() && !account.is_waiting() {
                 account.set_share(None);
             } else {
-                active.push(account);
+                active.push((account, spent.as_secs_f64() / window.as_secs_f64()));
             }
         }
         let full = busy * 100 >= window * self.workers * FULL;
-        let weights: u32 = active.iter().map(Account::weight).sum();
-        let machine = Duration::from_secs(1) * self.workers;
-        for account in &active {
-            let share = machine.mul_f64(f64::from(account.weight()) / f64::from(weights.max(1)));
-            account.set_share((full && active.len() > 1).then_some(share));
+        if full && active.len() > 1 {
+            share(f64::from(self.workers), active);
+        } else {
+            for (account, _) in &active {
+                account.set_share(None);
+            }
         }
     }
+}
+
+/// Shares so many cores among tenants, of whom is told how many each used.
+fn share(mut cores: f64, mut tenants: Vec<(Account, f64)>) {
+    loop {
+        let weights: f64 = tenants.iter().map(|(tenant, _)| weight(tenant)).sum();
+        let part = |tenant: &Account| cores * weight(tenant) / weights;
+        let is_light = |(tenant, used): &(Account, f64)| {
+            !tenant.is_waiting() && used * 100.0 < part(tenant) * f64::from(LIGHT)
+        };
+        let (light, heavy): (Vec<_>, Vec<_>) = tenants.into_iter().partition(is_light);
+        if light.is_empty() {
+            for (tenant, _) in &heavy {
+                tenant.set_share(Some(Duration::from_secs_f64(part(tenant))));
+            }
+            return;
+        }
+        for (tenant, used) in &light {
+            tenant.set_share(None);
+            cores = (cores - used).max(0.0);
+        }
+        tenants = heavy;
+    }
+}
+
+fn weight(tenant: &Account) -> f64 {
+    f64::from(tenant.weight())
 }
 
 /// When the shares were looked at last. To be called at each tick.
@@ -134,7 +164,10 @@ mod tests {
         for account in [&light, &heavy, &idle] {
             shares.add(account);
         }
-        let use_both = || [&light, &heavy].map(|account| account.spend(Instant::now(), MS));
+        let use_both = || {
+            light.spend(Instant::now(), 10 * MS);
+            heavy.spend(Instant::now(), 30 * MS);
+        };
         use_both();
         shares.decide(20 * MS, 20 * MS);
         assert_eq!(
@@ -156,5 +189,23 @@ mod tests {
             Duration::ZERO,
             "nobody else wants it"
         );
+    }
+    #[test]
+    fn what_tenants_leave_of_their_shares_is_the_others() {
+        let shares = Shares::new(8);
+        let tenants: Vec<_> = (0..20)
+            .map(|_| Account::new(AccountLimits::default()))
+            .collect();
+        for tenant in &tenants {
+            shares.add(tenant);
+            tenant.spend(Instant::now(), MS);
+        }
+        tenants[0].spend(Instant::now(), 139 * MS);
+        shares.decide(160 * MS, 20 * MS);
+        // Of eight cores, 19 times a twentieth is used by the others.
+        let second = Duration::from_secs(1);
+        let delay = spent(&tenants[0], 7050 * MS);
+        assert!((970 * MS..second).contains(&delay), "{delay:?}");
+        assert_eq!(spent(&tenants[1], second), Duration::ZERO);
     }
 }
