@@ -2,7 +2,7 @@
 
 use super::{ask, code, poke};
 use crate::{
-    harness::{Log, TestServer, path},
+    harness::{Log, TestServer, eventually, path},
     peer::{Http, Peer, Terms, over_both},
 };
 
@@ -81,6 +81,30 @@ async fn what_the_host_holds_counts_as_the_handlers_memory(http: Http) {
     assert!(session.close(0, "").await);
     server.no_instances().await;
     assert_eq!(server.handle.account("default").unwrap().memory(), 0);
+}
+
+over_both!(what_the_host_holds_no_longer_is_off_the_tenants_account);
+async fn what_the_host_holds_no_longer_is_off_the_tenants_account(http: Http) {
+    const BYTES: usize = 4_000_000;
+    let server = TestServer::with(|config| {
+        config.transport.session.stream_send_buffer = 64 * MIB;
+    })
+    .await;
+    let path = format!("{}?bytes={BYTES}", path("flood"));
+    let session = server.session(http, &path).await;
+    let (mut send, mut recv) = session.open_bi().await.unwrap();
+    let account = server.handle.account("default").unwrap();
+    let before = account.memory();
+    send.write_all(b"x").await.unwrap();
+    let mut read = 0;
+    while read < BYTES {
+        read += recv.read_chunk().await.unwrap().unwrap().len();
+    }
+    // No event follows that the handler is called for.
+    eventually("the memory to be given back", || {
+        account.memory() <= before + MIB
+    })
+    .await;
 }
 
 over_both!(more_than_memory_has_room_for_is_too_large_to_send_at_once);

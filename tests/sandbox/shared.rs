@@ -35,10 +35,13 @@ async fn a_hundred_sessions_of_one_instance_keep_their_streams_and_datagrams_apa
         config.runtime.log_rate = u32::MAX;
     })
     .await;
-    let peer = Peer::connect(http, &server).await;
+    let peers = [
+        Peer::connect(http, &server).await,
+        Peer::connect(http, &server).await,
+    ];
     let mut sessions = tokio::task::JoinSet::new();
-    for n in 0..50 {
-        let session = peer.session("/plain").await;
+    for n in 0..100 {
+        let session = peers[n as usize % 2].session("/plain").await;
         sessions.spawn(async move {
             for turn in 0..10 {
                 let word = format!("session {n} turn {turn}");
@@ -58,6 +61,33 @@ async fn a_hundred_sessions_of_one_instance_keep_their_streams_and_datagrams_apa
         ended.unwrap();
     }
     eventually("sessions to end", || server.handle.sessions() == 0).await;
+    assert_eq!(server.handle.instances(), 1);
+}
+
+over_both!(a_shared_instance_keeps_nothing_of_the_sessions_that_have_ended);
+async fn a_shared_instance_keeps_nothing_of_the_sessions_that_have_ended(http: Http) {
+    let server = TestServer::with(|config| {
+        share(config);
+        config.sessions = 16;
+        config.runtime.handles = 8;
+    })
+    .await;
+    let peer = Peer::connect(http, &server).await;
+    // All handles there may be, several times over.
+    for _ in 0..100 {
+        let session = peer.session("/plain").await;
+        session.expect_echo(b"one of many").await;
+        assert!(session.close(0, "").await);
+    }
+    // And as many sessions at once as there may be.
+    eventually("sessions to end", || server.handle.sessions() == 0).await;
+    let mut sessions = Vec::new();
+    for _ in 0..16 {
+        sessions.push(peer.session("/plain").await);
+    }
+    for session in &sessions {
+        session.expect_echo(b"one of 16").await;
+    }
     assert_eq!(server.handle.instances(), 1);
 }
 

@@ -38,8 +38,8 @@ pub(super) struct State {
     pub(super) table: ResourceTable,
     pub(super) memory: Memory,
     pub(super) members: Members,
-    /// The member whose callback runs, or ran last.
-    pub(super) called: u32,
+    /// The member whose callback runs, or ran last; none in `admit`.
+    pub(super) called: Option<u32>,
     /// Bytes that the host holds for all of them.
     pub(super) held: usize,
     pub(super) timers_max: usize,
@@ -127,7 +127,7 @@ impl State {
     /// session has to send, or a timer, may not wait for an event of its own.
     fn member(&mut self, handle: &Resource<Handle>) -> Option<&mut Member> {
         let member = self.members.get_mut(handle.rep())?;
-        if handle.rep() != self.called {
+        if self.called != Some(handle.rep()) {
             member.waker.wake_by_ref();
         }
         Some(member)
@@ -214,6 +214,7 @@ impl HostSession for State {
         data: Vec<u8>,
         fin: bool,
     ) -> wasmtime::Result<Result<(), Error>> {
+        self.weigh(handle.rep());
         let room = self.memory.room();
         let sent = self.on_stream(&handle, id, |session, id| {
             // What it holds already is counted, and may stay.
@@ -274,9 +275,15 @@ impl HostSession for State {
         handle: Resource<Handle>,
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self
-            .session(&handle)
-            .and_then(|session| session.send_datagram(&data).map_err(error)))
+        let room = self.memory.room();
+        let sent = self.session(&handle).and_then(|session| {
+            if data.len() > room {
+                return Err(Error::TooLarge);
+            }
+            session.send_datagram(&data).map_err(error)
+        });
+        self.weigh(handle.rep());
+        Ok(sent)
     }
 
     fn drain(&mut self, handle: Resource<Handle>) -> wasmtime::Result<()> {

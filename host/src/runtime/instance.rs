@@ -12,7 +12,7 @@ use wasmtime::{
 use wasmtime_wasi::WasiCtxBuilder;
 
 use super::{
-    Exit, Label,
+    Exit, Label, Scope,
     bindings::{
         SessionHandler,
         exports::wharf::webtransport::callbacks,
@@ -118,6 +118,7 @@ impl Instance {
             );
         let function = settle(&self.store, label, Ok(typed))?;
         let request = wit::asked(request);
+        self.store.data_mut().called = None;
         rearm(&mut self.store);
         let call = function.call_async(&mut self.store, (&request,));
         let result = metered(meter, &label.stats, call).await;
@@ -173,7 +174,7 @@ impl Instance {
             return Ok(());
         };
         let label = member.label.clone();
-        self.store.data_mut().called = number;
+        self.store.data_mut().called = Some(number);
         rearm(&mut self.store);
         let call = handler.call_constructor(&mut self.store, handle, &request);
         let result = metered(meter, &label.stats, call).await;
@@ -195,7 +196,9 @@ impl Instance {
         }
         let due = member.timers.poll_due(cx).map(Next::Timer);
         if due.is_pending() {
-            self.store.data_mut().publish(number);
+            let state = self.store.data_mut();
+            state.weigh(number);
+            state.publish(number);
         }
         due
     }
@@ -216,7 +219,7 @@ impl Instance {
         };
         let label = member.label.clone();
         count(&label.stats, &next);
-        state.called = number;
+        state.called = Some(number);
         let handler = self.exports.wharf_webtransport_callbacks().handler();
         rearm(&mut self.store);
         let call = dispatch(&handler, &mut self.store, this, next);
@@ -224,6 +227,23 @@ impl Instance {
         self.settle(number, result)?;
         self.store.data_mut().weigh(number);
         Ok(())
+    }
+
+    /// Drops the session's handler, so that an instance that serves others keeps nothing of it.
+    pub(super) async fn release(&mut self, meter: &mut Meter, number: u32) -> Result<(), Exit> {
+        let state = self.store.data_mut();
+        let Some(member) = state.members.get_mut(number) else {
+            return Ok(());
+        };
+        let Some(this) = member.handler.take() else {
+            return Ok(());
+        };
+        let label = member.label.clone();
+        state.called = Some(number);
+        rearm(&mut self.store);
+        let drop = this.resource_drop_async(&mut self.store);
+        let result = metered(meter, &label.stats, drop).await;
+        self.settle(number, result)
     }
 
     fn settle<T>(
@@ -261,7 +281,7 @@ fn store(component: &Component, outputs: &[Output; 2], yielded: &Yield) -> Store
         table,
         memory: Memory::new(limits.memory, terms.account.clone()),
         members: Members::default(),
-        called: 0,
+        called: None,
         held: 0,
         timers_max: limits.timers,
         metrics: component.runtime.metrics().clone(),
@@ -270,7 +290,13 @@ fn store(component: &Component, outputs: &[Output; 2], yielded: &Yield) -> Store
     store.limiter(|state| state);
     // A guest may send all of its memory at once, and no more.
     store.set_hostcall_fuel(limits.memory.saturating_add(HOSTCALL_SLACK));
-    store.set_max_component_handles(limits.handles as usize);
+    let of_sessions = match terms.scope {
+        Scope::Session => 0,
+        // Each has the guest's handle of it, and the host's of its handler, beside what the guest makes.
+        Scope::Shared => 2 * component.runtime.sessions() as usize,
+    };
+    let handles = (limits.handles as usize).saturating_add(of_sessions);
+    store.set_max_component_handles(handles);
     let yielded = yielded.clone();
     store.epoch_deadline_callback(move |_| {
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(yielded.once())))

@@ -9,13 +9,15 @@ use super::{Label, timers::Timers};
 use crate::transport::Session;
 
 /// The low bits of a member's number are its place, the others tell it from those that had the place before.
-const PLACE_BITS: u32 = 20;
+const PLACE_BITS: u32 = 16;
 
 /// The sessions of an instance, by the number that the guest's handle of each stands for.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     places: Slab<Member>,
     joined: u32,
+    /// The one that tells what the instance takes, which all of them share.
+    first: Option<u32>,
 }
 
 /// One session, as its instance sees it.
@@ -37,7 +39,7 @@ impl Members {
     /// Takes a session in, and returns its number.
     pub(super) fn insert(&mut self, session: Session, label: Arc<Label>) -> u32 {
         let entry = self.places.vacant_entry();
-        // An instance has fewer sessions than a place has numbers: the limit of sessions is below.
+        // An instance has fewer sessions than there are places: the address space holds fewer.
         let place = u32::try_from(entry.key()).unwrap_or(u32::MAX) & ((1 << PLACE_BITS) - 1);
         let number = self.joined << PLACE_BITS | place;
         self.joined = self.joined.wrapping_add(1);
@@ -50,6 +52,7 @@ impl Members {
             held: 0,
             waker: Waker::noop().clone(),
         });
+        self.first.get_or_insert(number);
         number
     }
 
@@ -61,13 +64,17 @@ impl Members {
 
     /// Whether it is the one that tells what the instance takes, which all of them share.
     pub(super) fn is_first(&self, number: u32) -> bool {
-        let first = self.places.iter().next();
-        first.is_some_and(|(_, member)| member.number == number)
+        self.first == Some(number)
     }
 
     pub(super) fn remove(&mut self, number: u32) -> Option<Member> {
         self.get_mut(number)?;
-        self.places.try_remove(place(number))
+        let removed = self.places.try_remove(place(number));
+        if self.is_first(number) {
+            let mut others = self.places.iter();
+            self.first = others.next().map(|(_, member)| member.number);
+        }
+        removed
     }
 }
 

@@ -95,7 +95,8 @@ struct Member {
     meter: Meter,
     token: Arc<Token>,
     waker: Waker,
-    /// While the session is over its CPU rate.
+    /// What it is to be called for, while it is over its CPU rate.
+    next: Option<Next>,
     pause: Option<Pin<Box<Sleep>>>,
     reply: oneshot::Sender<Over>,
 }
@@ -107,7 +108,8 @@ enum Turn {
 }
 
 impl Crew {
-    fn new(instance: Instance, meter: Meter) -> Self {
+    fn new(instance: Instance, mut meter: Meter) -> Self {
+        meter.of_no_session();
         Self {
             instance,
             meter,
@@ -171,24 +173,31 @@ impl Crew {
         };
         member.token.disarm();
         let cx = &mut Context::from_waker(&member.waker);
-        let delay = member.meter.delay();
-        if !delay.is_zero() {
-            let pause = member.pause.insert(Box::pin(tokio::time::sleep(delay)));
-            if pause.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-        }
-        member.pause = None;
         if member.reply.poll_closed(cx).is_ready() {
             // Nobody waits for it any more.
             self.instance.close(member.number);
         }
-        let next = self.instance.poll_next(member.number, cx);
-        match next {
-            Poll::Ready(_) => member.token.arm(),
-            Poll::Pending => member.meter.idle(),
+        let next = match member.next.take() {
+            Some(next) => next,
+            None => match self.instance.poll_next(member.number, cx) {
+                Poll::Ready(next) => next,
+                Poll::Pending => {
+                    member.meter.idle();
+                    return Poll::Pending;
+                }
+            },
+        };
+        let delay = member.meter.delay();
+        if !delay.is_zero() {
+            let pause = member.pause.insert(Box::pin(tokio::time::sleep(delay)));
+            if pause.as_mut().poll(cx).is_pending() {
+                member.next = Some(next);
+                return Poll::Pending;
+            }
         }
-        next
+        member.pause = None;
+        member.token.arm();
+        Poll::Ready(next)
     }
 
     async fn obey(&mut self, order: Order) -> Result<(), Exit> {
@@ -199,7 +208,6 @@ impl Crew {
                 reply,
             } => {
                 self.instance.speak_for(&label);
-                self.meter.ready().await;
                 let admitted = self.instance.admit(&mut self.meter, &label, &request).await;
                 let exit = admitted.as_ref().err().copied();
                 _ = reply.send(admitted);
@@ -226,6 +234,7 @@ impl Crew {
             meter: self.instance.meter(),
             waker: token.clone().into(),
             token,
+            next: None,
             pause: None,
             reply,
         });
@@ -244,6 +253,9 @@ impl Crew {
             .call(&mut member.meter, member.number, next)
             .await?;
         if over {
+            self.instance
+                .release(&mut member.meter, member.number)
+                .await?;
             let member = self.members.remove(place);
             if let Some(session) = self.instance.leave(member.number) {
                 _ = member.reply.send((Box::new(session), Ok(())));
