@@ -1,9 +1,10 @@
-//! Owns the engine; compiles a component once; runs each session in a fresh instance of its own.
+//! Owns the engine; compiles a component once; runs each session in a fresh instance of its own, or in one that its route
+//! shares.
 //!
 //! [`Runtime::load`] turns a file into a [`Component`] that is compiled, checked and linked; [`Component::instantiate`]
-//! makes a [`Guest`] of it in a store of its own; [`Guest::run`] serves one session with it and says how that ended. A
-//! guest's imports never suspend, so a callback ends by itself, by its deadline or by a trap. No wasmtime type leaves
-//! this module.
+//! makes a [`Guest`] of it in a store of its own; [`Guest::run`] serves one session with it and says how that ended. The
+//! session's imports never suspend; WASI's may, for a limited time. So a callback ends by itself, by its deadline or by a
+//! trap. No wasmtime type leaves this module.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
