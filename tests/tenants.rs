@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A tenant with a development certificate and one route.
-fn tenant(name: &str, authorities: &[&str], path: &str, component: &str) -> Tenant {
+pub(crate) fn tenant(name: &str, authorities: &[&str], path: &str, component: &str) -> Tenant {
     let route = Route::new(path, guest(component));
     let mut tenant = Tenant::new(name, Tls::Development, vec![route]);
     tenant.authorities = authorities.iter().map(|&name| name.to_owned()).collect();
@@ -30,7 +30,7 @@ fn three(config: &mut Config) {
 }
 
 /// A connection that asks TLS for that name, or for none where it is an address.
-async fn connect(http: Http, server: &TestServer, name: &'static str) -> Peer {
+pub(crate) async fn connect(http: Http, server: &TestServer, name: &'static str) -> Peer {
     let terms = Terms {
         name,
         ..Terms::default()

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::{ask, code, poke};
 use crate::{
-    harness::{TestServer, path},
+    harness::{TestServer, eventually, path},
     peer::{Http, over_both},
+    tenants::{connect, tenant},
 };
 
 over_both!(a_callback_that_sleeps_is_awaited_and_one_that_sleeps_too_long_is_ended);
@@ -72,4 +73,47 @@ async fn any_number_of_computing_sessions_leaves_a_worker_to_others(http: Http) 
     for _ in 0..50 {
         other.expect_echo(b"not held up").await;
     }
+}
+
+over_both!(tenants_that_fill_the_machine_have_it_by_their_weights_and_not_by_their_sessions);
+async fn tenants_that_fill_the_machine_have_it_by_their_weights_and_not_by_their_sessions(
+    http: Http,
+) {
+    const TENANTS: [(&str, &str, u32); 2] = [("light", "a.example", 1), ("heavy", "b.example", 3)];
+    let server = TestServer::with(|config| {
+        config.runtime.cpu_per_second = None;
+        config.runtime.callback_deadline = Duration::from_secs(60);
+        let tenants = TENANTS.map(|(name, authority, weight)| {
+            let mut tenant = tenant(name, &[authority], "/", "faults");
+            tenant.weight = weight;
+            tenant
+        });
+        config.tenants = tenants.into();
+    })
+    .await;
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let mut looping = Vec::new();
+    for ((_, authority, _), sessions) in TENANTS.into_iter().zip([4 * cores, cores]) {
+        let peer = connect(http, &server, authority).await;
+        for _ in 0..sessions {
+            let (status, session) = peer.ask_of(authority, "/spin", &[]).await;
+            let session = session.unwrap_or_else(|| panic!("{status}"));
+            looping.push((poke(&session).await, session));
+        }
+    }
+    let spent = || TENANTS.map(|(name, ..)| server.handle.account(name).unwrap().cpu());
+    let before = spent();
+    let since = || {
+        let now = spent();
+        [now[0] - before[0], now[1] - before[1]].map(|time| time.as_secs_f64())
+    };
+    eventually("two seconds to be spent", || {
+        since().iter().sum::<f64>() > 2.0
+    })
+    .await;
+    let [light, heavy] = since();
+    assert!(
+        (2.0..4.5).contains(&(heavy / light)),
+        "{light} s of {heavy} s"
+    );
 }
