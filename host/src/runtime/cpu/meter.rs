@@ -375,7 +375,61 @@ mod tests {
             "asked again, it is over its rate still"
         );
         let before = Instant::now();
-        meter.ready().await;
+        meter.run(async {}).await.unwrap();
         assert!(before.elapsed() + 10 * MS > delay, "{delay:?}");
+    }
+    #[tokio::test]
+    async fn a_call_under_way_is_not_held_up_for_its_sessions_rate() {
+        let limits = Limits {
+            cpu_per_second: Some(10 * MS),
+            callback_deadline: Duration::from_secs(10),
+            ..Limits::default()
+        };
+        let (mut meter, yielded) = meter(&limits);
+        let before = Instant::now();
+        let call = async {
+            for _ in 0..3 {
+                compute(20 * MS);
+                yielded.once().await;
+            }
+        };
+        meter.run(call).await.unwrap();
+        // Its debt is five seconds, and is paid before the next call.
+        assert!(before.elapsed() < Duration::from_secs(4));
+        assert!(!meter.delay().is_zero());
+    }
+
+    #[tokio::test]
+    async fn time_that_others_ran_in_the_first_look_does_not_end_a_call() {
+        let limits = Limits {
+            callback_deadline: 10 * MS,
+            ..Limits::default()
+        };
+        let (mut meter, yielded) = meter(&limits);
+        let call = async {
+            std::thread::sleep(30 * MS);
+            yielded.once().await;
+        };
+        assert_eq!(meter.run(call).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_wait_of_no_length_does_not_lead_out_of_the_lane() {
+        let (mut meter, yielded) = meter(&Limits::default());
+        let (lane, account) = (meter.lane.clone(), meter.account.clone());
+        let left = Arc::new(AtomicBool::new(false));
+        let leaves = left.clone();
+        let call = async {
+            yielded.once().await;
+            // It has the only place until it waits; then another has.
+            tokio::spawn(async move {
+                let _place = lane.enter(&account, Duration::ZERO, None).await;
+                tokio::time::sleep(20 * MS).await;
+                leaves.store(true, Ordering::Relaxed);
+            });
+            tokio::task::yield_now().await;
+            left.load(Ordering::Relaxed)
+        };
+        assert_eq!(meter.run(call).await, Ok(true));
     }
 }
