@@ -35,7 +35,7 @@ struct Inner {
     sessions: Family<OfSession, Gauge>,
     sessions_accepted: Family<OfSession, Counter>,
     sessions_ended: Family<Ended, Counter>,
-    traps: Family<Trap, Counter>,
+    traps: Family<Ended, Counter>,
     refusals: Family<Refusal, Counter>,
     connections: Family<OfHttp, Gauge>,
     connections_accepted: Family<OfHttp, Counter>,
@@ -51,13 +51,6 @@ struct OfSession {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Ended {
-    tenant: Arc<str>,
-    route: Arc<str>,
-    cause: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Trap {
     tenant: Arc<str>,
     route: Arc<str>,
     cause: &'static str,
@@ -174,7 +167,7 @@ impl Metrics {
 
     /// Counts an instance that failed: once, whatever the number of its sessions.
     pub fn trapped(&self, tenant: &Arc<str>, route: &Arc<str>, cause: Cause) {
-        let trap = Trap {
+        let trap = Ended {
             tenant: tenant.clone(),
             route: route.clone(),
             cause: cause.name(),

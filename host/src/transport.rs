@@ -21,6 +21,7 @@ mod session;
 pub mod tls;
 
 pub use gate::Gate;
+pub(crate) use gate::Network;
 pub(crate) use listener::Listener;
 pub use session::{Exchange, Incoming, Session, Stopper};
 pub use wharf_proto::{

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::Refused;
+use crate::transport::Network;
 
 /// How many may be in a [`Census`].
 #[derive(Clone, Copy, Debug)]
@@ -38,25 +39,6 @@ impl Full {
         match self {
             Self::All => all,
             Self::Network => Refused::PeerFull,
-        }
-    }
-}
-
-/// Who counts as one peer: an address of IPv4, or a /64 of IPv6, which one subscriber has all of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Network {
-    V4([u8; 4]),
-    V6([u16; 4]),
-}
-
-impl From<IpAddr> for Network {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.octets()),
-            IpAddr::V6(address) => {
-                let [a, b, c, d, ..] = address.segments();
-                Self::V6([a, b, c, d])
-            }
         }
     }
 }
@@ -123,20 +105,6 @@ mod tests {
         all: 4,
         per_network: 2,
     };
-
-    #[test]
-    fn a_network_is_an_address_of_ipv4_or_a_64_of_ipv6() {
-        for (a, b, same) in [
-            ("10.0.0.1", "10.0.0.1", true),
-            ("10.0.0.1", "10.0.0.2", false),
-            ("10.0.0.1", "::ffff:10.0.0.1", true),
-            ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", true),
-            ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
-        ] {
-            let network = |text| Network::from(address(text));
-            assert_eq!(network(a) == network(b), same, "{a} and {b}");
-        }
-    }
 
     #[test]
     fn who_leaves_makes_room_and_leaves_nothing_behind() {

@@ -35,18 +35,18 @@ struct State {
     connections: usize,
     /// Those among them that have not agreed on anything yet.
     handshakes: usize,
-    addresses: HashMap<Address, Known>,
+    addresses: HashMap<Network, Known>,
     swept: Option<Instant>,
 }
 
-/// An address of IPv4, or the first half of one of IPv6.
+/// Who counts as one peer: an address of IPv4, or the first half of one of IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Address {
+pub(crate) enum Network {
     V4([u8; 4]),
     V6([u8; 8]),
 }
 
-impl From<IpAddr> for Address {
+impl From<IpAddr> for Network {
     fn from(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip.octets()),
@@ -144,7 +144,7 @@ impl Gate {
     /// Lets a connection begin, and counts it as long as the pass lives. Those whose address is not proven to be theirs may
     /// use half of what may come at once, so that nobody uses up another's rate in its name.
     pub(super) fn enter(&self, ip: IpAddr, proven: bool, now: Instant) -> Result<Pass, Full> {
-        let (limits, address) = (&self.inner.limits, Address::from(ip));
+        let (limits, address) = (&self.inner.limits, Network::from(ip));
         let mut state = self.state();
         if state.connections >= limits.connections {
             return Err(Full::Connections);
@@ -207,7 +207,7 @@ fn due(due: Instant, per_second: u32, ahead: Duration, now: Instant) -> Option<I
 #[derive(Debug)]
 pub(super) struct Pass {
     gate: Gate,
-    address: Address,
+    address: Network,
     handshaking: bool,
 }
 
