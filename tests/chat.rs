@@ -149,6 +149,32 @@ async fn a_late_comer_is_given_the_last_50_messages(http: Http) {
     ben.sees_said("Ann", "welcome").await;
 }
 
+over_both!(all_rooms_together_remember_no_more_than_their_instance_holds);
+async fn all_rooms_together_remember_no_more_than_their_instance_holds(http: Http) {
+    const ROOMS: usize = 120;
+    let server = TestServer::with(|config| {
+        shared(config);
+        config.runtime.memory = 12 << 20;
+        config.runtime.cpu_per_second = None;
+    })
+    .await;
+    let loud = "\"".repeat(1000); // two bytes each where they are remembered
+    let mut rooms = Vec::new();
+    for _ in 0..ROOMS {
+        let mut person = Person::enters(http, &server, &path("room"), "Ann").await;
+        person.sees_welcome("Ann", &["Ann"]).await;
+        for _ in 0..50 {
+            person.says(&loud).await;
+            person.sees_said("Ann", &loud).await;
+        }
+        rooms.push(person);
+    }
+    for person in &mut rooms {
+        person.says("still here").await;
+        person.sees_said("Ann", "still here").await;
+    }
+}
+
 over_both!(who_leaves_is_told_to_the_others_however_they_went);
 async fn who_leaves_is_told_to_the_others_however_they_went(http: Http) {
     let server = TestServer::with(shared).await;

@@ -187,8 +187,17 @@ function show(state, words) {
   if (inside !== wasInside) $(inside ? 'text' : 'join').focus();
 }
 
+/** The room that the address names, if it names one. */
+function linkedRoom() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return ''; // a lone `%`
+  }
+}
+
 function start() {
-  $('room').value = decodeURIComponent(location.hash.slice(1)) || 'harbour';
+  $('room').value = linkedRoom() || 'harbour';
   $('join-form').addEventListener('submit', (event) => {
     event.preventDefault();
     const [name, room] = [$('name').value.trim(), $('room').value.trim()];

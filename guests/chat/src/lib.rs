@@ -13,7 +13,7 @@ wit_bindgen::generate!({ path: "../../wit", world: "session-handler" });
 use exports::wharf::webtransport::callbacks::{
     CloseInfo, Guest, GuestHandler, Request, StreamId, StreamKind,
 };
-use room::{Person, enter, in_room, leave};
+use room::{Person, enter, in_room, leave, say};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use wharf::webtransport::transport::Session;
@@ -98,7 +98,7 @@ impl GuestHandler for Handler {
             if let Some(text) = text {
                 let text = printable(&String::from_utf8_lossy(text));
                 if !text.is_empty() {
-                    in_room(&self.room, |room| room.say(self.id, &text));
+                    say(&self.room, self.id, &text);
                 }
                 line.clear();
             }

@@ -6,19 +6,23 @@
 use crate::wharf::webtransport::transport::{Error, Session};
 use crate::{NO_MEMORY, StreamId};
 use serde::Serialize;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Messages that a room remembers.
 const HISTORY: usize = 50;
+/// Bytes of the messages that all rooms together remember. An instance has 64 MiB by default, for people too.
+const HISTORIES_MAX: usize = 8 << 20;
 /// People in a room; each message goes to every one of them.
 const PEOPLE_MAX: usize = 100;
 
 thread_local! {
     /// The rooms by their paths. A room is made by who enters first, and forgotten when the last one leaves.
     static ROOMS: RefCell<BTreeMap<String, Room>> = RefCell::default();
+    /// Bytes of the messages that are remembered.
+    static REMEMBERED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Lets a person into a room; false where it is full.
@@ -29,6 +33,24 @@ pub fn enter(path: &str, id: u64, person: Person) -> bool {
 /// Does something in a room, where there is one at that path.
 pub fn in_room(path: &str, act: impl FnOnce(&mut Room)) {
     ROOMS.with_borrow_mut(|rooms| rooms.get_mut(path).map(act));
+}
+
+/// Tells everybody in a room, and remembers it for who comes later. What was said first, in whichever room, is forgotten
+/// for it.
+pub fn say(path: &str, id: u64, text: &str) {
+    ROOMS.with_borrow_mut(|rooms| {
+        if let Some(room) = rooms.get_mut(path) {
+            room.say(id, text);
+        }
+        while REMEMBERED.get() > HISTORIES_MAX {
+            let first = |room: &Room| room.history.front().map(|said| said.at);
+            let rooms = rooms.values_mut().filter(|room| first(room).is_some());
+            let Some(room) = rooms.min_by_key(|room| first(room)) else {
+                return;
+            };
+            room.history.pop_front();
+        }
+    });
 }
 
 /// Takes a person out of a room, if they are there.
@@ -103,13 +125,33 @@ impl Person {
     }
 }
 
+/// A message that is remembered.
+struct Said {
+    at: u64,
+    line: Box<str>,
+}
+
+impl Said {
+    fn new(at: u64, line: String) -> Self {
+        REMEMBERED.set(REMEMBERED.get() + line.len());
+        let line = line.into_boxed_str();
+        Self { at, line }
+    }
+}
+
+impl Drop for Said {
+    fn drop(&mut self) {
+        REMEMBERED.set(REMEMBERED.get() - self.line.len());
+    }
+}
+
 /// A room, with at least one person in it.
 #[derive(Default)]
 pub struct Room {
     /// By the number of the session.
     people: BTreeMap<u64, Person>,
-    /// Lines that told what was said, the newest last.
-    history: VecDeque<String>,
+    /// What was said, the newest last.
+    history: VecDeque<Said>,
 }
 
 impl Room {
@@ -132,8 +174,7 @@ impl Room {
         }
     }
 
-    /// Tells everybody, and keeps it for who comes later.
-    pub fn say(&mut self, id: u64, text: &str) {
+    fn say(&mut self, id: u64, text: &str) {
         let Some(person) = self.people.get(&id) else {
             return;
         };
@@ -144,7 +185,7 @@ impl Room {
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
-        self.history.push_back(line);
+        self.history.push_back(Said::new(at, line));
     }
 
     /// Tells the others that somebody types.
@@ -173,7 +214,7 @@ impl Room {
         };
         let here = self.people.values().map(|person| &*person.name).collect();
         let mut lines = Event::Welcome { you, here }.line();
-        lines.extend(self.history.iter().map(String::as_str));
+        lines.extend(self.history.iter().map(|said| &*said.line));
         if let Some(person) = self.people.get_mut(&id) {
             person.tell(&lines);
         }
