@@ -200,7 +200,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     }
 }
 
-/// The lines that guests wrote, by the path of their session.
+/// The lines that guests wrote, by the path of their session; no query is in it.
 pub(crate) struct Log {
     lines: watch::Sender<HashMap<String, Vec<String>>>,
 }
@@ -221,7 +221,7 @@ impl Log {
         Self::install()
             .lines
             .borrow()
-            .get(path)
+            .get(without_query(path))
             .cloned()
             .unwrap_or_default()
     }
@@ -231,7 +231,7 @@ impl Log {
         let mut lines = Self::install().lines.subscribe();
         let find = |lines: &HashMap<String, Vec<String>>| {
             lines
-                .get(path)?
+                .get(without_query(path))?
                 .iter()
                 .find(|line| line.starts_with(start))
                 .cloned()
@@ -244,6 +244,10 @@ impl Log {
             ),
         }
     }
+}
+
+fn without_query(path: &str) -> &str {
+    path.split('?').next().unwrap()
 }
 
 struct Collector(watch::Sender<HashMap<String, Vec<String>>>);

@@ -20,7 +20,7 @@ pub struct About {
     pub tenant: Arc<str>,
     /// The route that chose the handler.
     pub route: Arc<str>,
-    /// The request's path, with the query.
+    /// What is shown of the request's path.
     pub path: String,
     /// The peer's address.
     pub peer: SocketAddr,
@@ -64,7 +64,7 @@ pub struct View {
     pub tenant: String,
     /// The route that chose the handler.
     pub route: String,
-    /// The request's path, with the query.
+    /// What is shown of the request's path.
     pub path: String,
     /// The peer's address.
     pub peer: SocketAddr,
@@ -128,7 +128,6 @@ impl Metrics {
 
 /// The session's span, for traces: never entered, so that it costs nothing while the session lives.
 fn span(about: &About) -> Span {
-    let path = about.path.split('?').next().unwrap_or_default(); // what follows may be a secret
     tracing::info_span!(
         target: "wharf::session",
         parent: None,
@@ -138,7 +137,7 @@ fn span(about: &About) -> Span {
         session = about.session,
         tenant = &*about.tenant,
         route = &*about.route,
-        path,
+        path = about.path,
         peer = %about.peer,
         http = about.http,
         cause = Empty,

@@ -50,7 +50,7 @@ impl Handler {
             session: 1,
             tenant: DEFAULT_TENANT.into(),
             route: "client".into(),
-            path: request.connect.path.clone(),
+            path: super::host::shown(&request.connect.path).to_owned(),
             stats: Arc::default(),
         };
         let exit = match self.component.instantiate(label).await {

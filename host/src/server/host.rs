@@ -17,6 +17,9 @@ use crate::{
     transport::{Incoming, Request, Response},
 };
 
+/// Bytes of a path that are shown.
+const PATH_SHOWN: usize = 256;
+
 /// Components, loaded, and what serves sessions with them. Cloning it is cheap; all clones are one host.
 ///
 /// A [`Server`](super::Server) has one. A program that accepts connections by itself makes its own and gives it the
@@ -149,7 +152,7 @@ impl Host {
             session,
             tenant: tenant.name.clone(),
             route: route.name.clone(),
-            path: request.connect.path.clone(),
+            path: shown(&request.connect.path).to_owned(),
             peer: request.peer,
             http: request.http.name(),
         };
@@ -167,7 +170,7 @@ impl Host {
             session,
             tenant = &*tenant.name,
             peer = %request.peer,
-            path = request.connect.path,
+            path = about.path,
             draft = request.draft,
             "session accepted"
         );
@@ -197,7 +200,7 @@ impl Host {
         tracing::debug!(
             peer = %request.peer,
             authority = request.connect.authority,
-            path = request.connect.path,
+            path = shown(&request.connect.path),
             origin = request.connect.origin,
             reason = refused.reason(),
             "session refused"
@@ -234,6 +237,12 @@ struct Admitted {
     tenant: Arc<Tenant>,
     route: Arc<Route>,
     _places: [Place; 3],
+}
+
+/// What is shown of a path, wherever it is: no query, which may be a secret, and not more than a line holds.
+pub(super) fn shown(path: &str) -> &str {
+    let path = path.split('?').next().unwrap_or_default();
+    &path[..path.floor_char_boundary(PATH_SHOWN)]
 }
 
 fn label(about: &About) -> Label {
@@ -288,5 +297,24 @@ impl fmt::Debug for Host {
         f.debug_struct("Host")
             .field("sessions", &self.sessions())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_path_neither_the_query_nor_the_rest_of_a_long_one_is_shown() {
+        let long = format!("/{}", "é".repeat(200));
+        for (path, told) in [
+            ("/", "/"),
+            ("/chat/a", "/chat/a"),
+            ("/chat?token=hidden", "/chat"),
+            ("/chat?a?b", "/chat"),
+            (&long, &long[..255]),
+        ] {
+            assert_eq!(shown(path), told, "{path}");
+        }
     }
 }
