@@ -46,6 +46,8 @@ path = "/x/"
 component = "wharf.toml"
 [tenant.route.limits]
 total-memory = "1GiB"
+[admin]
+listn = "127.0.0.1:0"
 "#;
 
 /// What is told of it.
@@ -74,7 +76,8 @@ const TOLD: &str = r#"1: listen: "somewhere" is not an address with a port (such
 32: tenant.certificate: is missing (The file of the certificate chain in PEM, the tenant's own first, or "development" for one made at start)
 35: tenant.authorities: "app.example:443" is not a host without scheme and port (such as "app.example", "*.app.example" or "[::1]")
 40: tenant.route.path: line 37 has the same (each may be there once)
-43: tenant.route.limits.total-memory: cannot be limited here: it counts for all sessions of a tenant together (move it to [tenant.limits])"#;
+43: tenant.route.limits.total-memory: cannot be limited here: it counts for all sessions of a tenant together (move it to [tenant.limits])
+45: admin.listn: unknown key (did you mean `listen`?)"#;
 
 #[test]
 fn every_problem_is_told_at_once_by_line_and_key_with_the_remedy() {

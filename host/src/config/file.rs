@@ -24,6 +24,7 @@ pub(super) struct File {
     /// What is logged.
     pub(super) log: Log,
     /// The listener for operators, probes and scrapes. Without it there is none.
+    #[schemars(with = "Admin")]
     pub(super) admin: Option<Admin>,
     /// What the host may hold, and each session where its tenant and route say nothing less.
     #[schemars(schema_with = "limits::host_schema")]

@@ -64,7 +64,10 @@ fn fit_value(
     report: &mut Report,
 ) -> bool {
     let span = value.span();
-    match (schema["type"].as_str(), value.get_mut()) {
+    let kind = &schema["type"];
+    // What may be left out too has two types, of which null is the second.
+    let kind = kind.as_str().or_else(|| kind[0].as_str());
+    match (kind, value.get_mut()) {
         (Some("object"), DeValue::Table(table)) => {
             fit(table, &span, path, schema, report);
             true
