@@ -97,7 +97,7 @@ pub(super) static ROWS: &[Row] = &[
     Row::new(
         "session-receive-credit",
         Unit::Bytes,
-        BYTES,
+        1..=1 << 30, // peers that are told of no credit at all do without flow control
         Session(|session| Slot::U32(&mut session.session_receive_credit)),
         "Bytes that a peer may send ahead of the handler in a session; the peer waits beyond.",
     ),

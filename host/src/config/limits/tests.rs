@@ -217,4 +217,12 @@ fn every_limit_of_the_library_has_a_key() {
         .map(|(field, _)| field)
         .collect();
     assert!(same.is_empty(), "no key reaches {same:?}");
+
+#[test]
+fn a_peer_is_granted_a_byte_at_least() {
+    for level in Level::ALL {
+        let error = loaded(one(level, "session-receive-credit = 0")).unwrap_err();
+        assert!(error.contains("out of range"), "{error}");
+    }
+}
 }

@@ -38,7 +38,8 @@ const WT_INITIAL_MAX_STREAMS_BIDI: u32 = 0x2b65;
 /// One of the ids that mean nothing, 0x1f * N + 0x21 (RFC 9114, "Defined SETTINGS Parameters"), here with N = 71.
 const GREASE: u32 = 0x1f * 71 + 0x21;
 
-/// What we tell every peer. The limits are each session's, and none is zero: a zero would turn flow control off.
+/// What we tell every peer. The limits are each session's. Were all three zero, there would be no flow control; a file gives
+/// `data` one byte at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ours {
     /// Sessions that a connection may hold.
