@@ -314,7 +314,7 @@ impl Route {
 pub enum Origins {
     /// Every page.
     Any,
-    /// Pages of the same host and port, and those of the origins listed, such as `https://app.example`.
+    /// Pages of `https` from the same host and port, and those of the origins listed, such as `https://app.example`.
     Listed(Vec<String>),
 }
 

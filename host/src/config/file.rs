@@ -105,8 +105,8 @@ pub(super) struct Route {
     /// How many sessions one instance serves: "session" is one, "shared" all of the route.
     #[schemars(extend("default" = "session"))]
     pub(super) scope: Given<Scope>,
-    /// The web pages that may open sessions besides those of the same host, such as `["https://app.example"]`, or "*" for
-    /// all. Default none.
+    /// The web pages that may open sessions besides those of `https` from the same host and port, such as
+    /// `["https://app.example"]`, or "*" for all. Default none.
     pub(super) origins: Given<Origins>,
     /// Deviations of clients from the drafts that are borne with. Default none.
     pub(super) quirks: Vec<Given<Quirk>>,

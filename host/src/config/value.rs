@@ -170,7 +170,38 @@ impl Form for Origin {
         let origin = text.trim_end_matches('/');
         let (scheme, host) = origin.split_once("://")?;
         let plain = |byte: u8| byte.is_ascii_graphic() && !b"/?#@*".contains(&byte);
-        let valid = matches!(scheme, "http" | "https") && !host.is_empty();
-        (valid && host.bytes().all(plain)).then(|| Self(origin.to_ascii_lowercase()))
+        // Browsers leave the usual port out (URL Standard, "Origin").
+        let origin = match scheme {
+            "http" => origin.strip_suffix(":80").unwrap_or(origin),
+            "https" => origin.strip_suffix(":443").unwrap_or(origin),
+            _ => return None,
+        };
+        let valid = !host.is_empty() && host.bytes().all(plain);
+        valid.then(|| Self(origin.to_ascii_lowercase()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_as_browsers_send_it() {
+        for (written, read) in [
+            ("https://app.example", Some("https://app.example")),
+            ("https://App.Example/", Some("https://app.example")),
+            ("https://app.example:443", Some("https://app.example")),
+            ("http://app.example:80/", Some("http://app.example")),
+            ("http://app.example:443", Some("http://app.example:443")),
+            ("https://[::1]:443", Some("https://[::1]")),
+            ("https://app.example:8443", Some("https://app.example:8443")),
+            ("ftp://app.example", None),
+            ("https://", None),
+            ("app.example", None),
+            ("https://*.app.example", None),
+        ] {
+            let origin = Origin::read(written).map(|origin| origin.0);
+            assert_eq!(origin.as_deref(), read, "{written}");
+        }
     }
 }
