@@ -24,7 +24,10 @@ use axum::{
     routing::{get, post},
 };
 use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use serde::Deserialize;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -47,6 +50,8 @@ const SESSIONS: usize = 1000;
 const SESSIONS_MAX: usize = 10_000;
 /// How long to wait where the machine has no file for another connection.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+/// How long a peer may take for the head of its request: until then it keeps others away and has shown no token.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the admin listener shows of a server, and asks of it. Cloning it is cheap; all clones are one.
 #[derive(Clone, Debug)]
@@ -176,6 +181,8 @@ fn router(control: Control, access: Access) -> Router {
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
         .route("/metrics", get(metrics))
         .route("/sessions", get(sessions))
         .route("/drain", post(drain))
