@@ -14,7 +14,8 @@ use tokio::{
     task::JoinSet,
 };
 use wharf::{
-    config::{Config, Route, Tls},
+    config::{Admin, Config, Route, Tls},
+    runtime::Scope,
     server::Watch,
 };
 
@@ -22,6 +23,7 @@ use crate::{
     binary::Wharf,
     harness::{TestServer, eventually, guest, within},
     peer::{End, Http, Peer, PeerSession, Terms, over_both},
+    scrape::ask_with,
     tenants::shown,
 };
 
@@ -229,6 +231,119 @@ async fn a_file_that_is_replaced_is_served_and_a_bad_one_is_not(http: Http) {
     answers(http, &server, 200).await;
     assert_ne!(shown(http, server.address, "localhost").await, before);
     session.expect_echo(b"all the while").await;
+}
+
+over_both!(what_changes_before_it_is_watched_is_seen);
+async fn what_changes_before_it_is_watched_is_seen(http: Http) {
+    let files = Files::new();
+    files.put_guest("echo", 0);
+    let (server, config) = serve(|config| files.change(config)).await;
+    files.put_guest("admission", 1);
+    let (_watching, _ask) = watched(&server, Arc::new(Mutex::new(Ok(config))));
+    answers(http, &server, 418).await;
+}
+
+#[cfg(unix)]
+over_both!(a_folder_may_be_made_anew_and_a_link_lead_elsewhere);
+#[cfg(unix)]
+async fn a_folder_may_be_made_anew_and_a_link_lead_elsewhere(http: Http) {
+    let files = Files::new();
+    let put = |folder: &str, name: &str| {
+        std::fs::create_dir(files.path(folder)).unwrap();
+        std::fs::copy(guest(name), files.path(folder).join("handler.wasm")).unwrap();
+    };
+    let link = |folder: &str| {
+        std::os::unix::fs::symlink(files.path(folder), files.path("next")).unwrap();
+        std::fs::rename(files.path("next"), files.path("current")).unwrap();
+    };
+    put("one", "echo");
+    link("one");
+    let (server, config) = serve(|config| {
+        config.tenants[0].routes = vec![Route::new("/", files.path("current/handler.wasm"))];
+    })
+    .await;
+    let (_watching, _ask) = watched(&server, Arc::new(Mutex::new(Ok(config))));
+    put("two", "admission");
+    link("two");
+    answers(http, &server, 418).await;
+    for (name, status) in [("echo", 200), ("admission", 418)] {
+        std::fs::remove_dir_all(files.path("two")).unwrap();
+        put("two", name);
+        answers(http, &server, status).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_replaced_is_demanded_from_then_on() {
+    let files = Files::new();
+    files.replace("token", b"the-first-of-the-tokens");
+    let (server, config) = serve(|config| {
+        let mut admin = Admin::default();
+        admin.listen.set_port(0);
+        admin.token_file = Some(files.path("token"));
+        config.admin = Some(admin);
+    })
+    .await;
+    let admin = server.admin.unwrap();
+    let status = async |token: &str| {
+        let token = format!("Bearer {token}");
+        let fields = [("host", "wharf.example"), ("authorization", &*token)];
+        ask_with(admin, "GET /live", &fields).await.status
+    };
+    assert_eq!(status("the-first-of-the-tokens").await, 200);
+    files.replace("token", b"short");
+    server.control.reload(config.clone()).await.unwrap_err();
+    assert_eq!(status("the-first-of-the-tokens").await, 200);
+    let (_watching, _ask) = watched(&server, Arc::new(Mutex::new(Ok(config))));
+    files.replace("token", b"the-second-of-the-tokens");
+    within("the other token", async {
+        while status("the-second-of-the-tokens").await != 200 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(status("the-first-of-the-tokens").await, 401);
+}
+
+over_both!(an_instance_that_sessions_share_stays_where_nothing_of_it_has_changed);
+async fn an_instance_that_sessions_share_stays_where_nothing_of_it_has_changed(http: Http) {
+    let files = Files::new();
+    files.put_guest("echo", 0);
+    let (server, config) = serve(|config| {
+        files.change(config);
+        config.tenants[0].routes[0].scope = Scope::Shared;
+    })
+    .await;
+    let before = server.session(http, "/").await;
+    server.control.reload(config.clone()).await.unwrap();
+    let after = server.session(http, "/").await;
+    assert_eq!(
+        (server.handle.sessions(), server.handle.instances()),
+        (2, 1)
+    );
+    files.put_guest("echo", 1);
+    server.control.reload(config).await.unwrap();
+    let changed = server.session(http, "/").await;
+    assert_eq!(
+        (server.handle.sessions(), server.handle.instances()),
+        (3, 2)
+    );
+    for session in [before, after, changed] {
+        session.expect_echo(b"all the while").await;
+    }
+}
+
+over_both!(whoever_has_the_server_drain_it_is_known_to_drain);
+async fn whoever_has_the_server_drain_it_is_known_to_drain(http: Http) {
+    let server = TestServer::observed().await;
+    let _held = server.session(http, "/plain").await;
+    assert!(!server.control.is_draining());
+    assert_eq!(server.admin("POST /drain").await.status, 202);
+    assert!(server.control.is_draining());
+    let server = TestServer::start().await;
+    let control = server.control.clone();
+    server.stop().await;
+    assert!(control.is_draining());
 }
 
 over_both!(who_asks_has_the_configuration_loaded_and_the_last_good_one_stays);

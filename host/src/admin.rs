@@ -42,7 +42,7 @@ use crate::{
 
 mod access;
 
-use access::Access;
+pub(crate) use access::{Access, Needed};
 
 /// How many sessions one answer holds where the request does not say.
 const SESSIONS: usize = 1000;
@@ -58,14 +58,18 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Control {
     metrics: Metrics,
     phase: watch::Sender<Phase>,
-    drain: watch::Sender<bool>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+/// How far a server is, or is asked to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    #[default]
     Starting,
     Serving,
+    /// It takes no sessions any more.
     Draining,
+    /// It waits for no session any more.
+    Stopping,
 }
 
 impl Control {
@@ -73,25 +77,28 @@ impl Control {
     pub(crate) fn new(metrics: Metrics) -> Self {
         Self {
             metrics,
-            phase: watch::Sender::new(Phase::Starting),
-            drain: watch::Sender::new(false),
+            phase: watch::Sender::default(),
         }
     }
 
-    /// Says that sessions are taken from now on.
-    pub(crate) fn serving(&self) {
-        self.phase.send_replace(Phase::Serving);
+    /// How far the server is.
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
     }
 
-    /// Says that sessions are taken no more.
-    pub(crate) fn draining(&self) {
-        self.phase.send_replace(Phase::Draining);
+    /// Has the server be so far, where it is not yet.
+    pub(crate) fn advance(&self, to: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let further = *phase < to;
+            *phase = to.max(*phase);
+            further
+        });
     }
 
-    /// Waits until somebody asks for the drain.
-    pub(crate) async fn drain_asked(&self) {
-        // The sender is here, so that this ends with a drain only.
-        _ = self.drain.subscribe().wait_for(|asked| *asked).await;
+    /// Waits until the server is that far, or further.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        // The sender is here, so that this ends with that only.
+        _ = self.phase.subscribe().wait_for(|now| *now >= phase).await;
     }
 }
 
@@ -112,7 +119,7 @@ impl Admin {
     ///
     /// When the address cannot be bound, or is not loopback's and there is no token, or the token cannot be read.
     pub(crate) async fn bind(config: &config::Admin) -> anyhow::Result<Self> {
-        let access = Access::new(config)?;
+        let access = Access::new(Needed::read(config)?);
         let address = config.listen;
         let listener = TcpListener::bind(address).await.with_context(|| {
             format!("cannot listen on TCP {address} for admin (another program may hold the port; port 0 takes a free one)")
@@ -129,6 +136,11 @@ impl Admin {
     /// The address bound.
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Who may use it, for a change of that.
+    pub(crate) fn access(&self) -> Access {
+        self.access.clone()
     }
 
     /// Answers requests until dropped; every connection ends with this future.
@@ -169,6 +181,8 @@ async fn exhausted(error: &io::Error) {
 /// Answers one request.
 async fn serve(tcp: TcpStream, router: Router) {
     let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
         .keep_alive(false)
         .serve_connection(TokioIo::new(tcp), TowerToHyperService::new(router));
     if let Err(error) = connection.await {
@@ -177,12 +191,9 @@ async fn serve(tcp: TcpStream, router: Router) {
 }
 
 fn router(control: Control, access: Access) -> Router {
-    let access = Arc::new(access);
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
         .route("/metrics", get(metrics))
         .route("/sessions", get(sessions))
         .route("/drain", post(drain))
@@ -199,11 +210,12 @@ fn router(control: Control, access: Access) -> Router {
 }
 
 async fn ready(State(control): State<Control>) -> Response {
-    let phase = *control.phase.borrow();
-    match phase {
+    match control.phase() {
         Phase::Serving => "ready\n".into_response(),
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response(),
-        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response(),
+        Phase::Draining | Phase::Stopping => {
+            (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response()
+        }
     }
 }
 
@@ -244,6 +256,6 @@ async fn sessions(State(control): State<Control>, Query(filter): Query<Filter>) 
 
 async fn drain(State(control): State<Control>) -> Response {
     tracing::info!("the admin listener was asked to drain the server");
-    control.drain.send_replace(true);
+    control.advance(Phase::Draining);
     (StatusCode::ACCEPTED, "draining\n").into_response()
 }

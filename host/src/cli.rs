@@ -49,10 +49,10 @@ impl Cli {
             Command::Serve(args) => Some(args.load()?),
             Command::Run(_) | Command::Check(_) | Command::Config(_) | Command::Connect(_) => None,
         };
-        let log = loaded.as_ref().map(|loaded| loaded.log.clone());
+        let log = loaded.as_ref().map(|config| config.log.clone());
         let logging = self.logging.start(log.unwrap_or_default())?;
         let done = match (self.command, loaded) {
-            (Command::Serve(args), Some(loaded)) => serve::run(args, loaded.config).await,
+            (Command::Serve(args), Some(config)) => serve::run(args, config).await,
             (Command::Serve(_), None) => Ok(()), // it was loaded above
             (Command::Run(args), _) => run::run(args).await,
             (Command::Check(args), _) => check::run(args).await,

@@ -22,12 +22,14 @@ mod limits;
 mod load;
 mod problem;
 mod resolve;
+mod seen;
 mod shape;
 mod value;
 
 pub use file::schema;
-pub use load::{Loaded, check, load};
+pub use load::{check, load};
 pub use problem::Problems;
+pub use seen::Seen;
 
 /// A server's configuration.
 #[derive(Clone, Debug)]
@@ -53,9 +55,8 @@ pub struct Config {
     pub transport: transport::Limits,
     /// What a handler may use.
     pub runtime: runtime::Limits,
-    /// The files that all of this was read from, watched besides the components and the
-    /// certificates. Default none.
-    pub sources: Vec<PathBuf>,
+    /// The files that all of this was read from, watched besides those that it names. Default none.
+    pub sources: Seen,
     /// Where the server can be looked at and drained. Default nowhere.
     pub admin: Option<Admin>,
     /// How the program logs. A library leaves that to the program it is in.
@@ -83,16 +84,17 @@ impl Config {
             cache_dir,
             transport: transport::Limits::default(),
             runtime,
-            sources: Vec::new(),
+            sources: Seen::default(),
             admin: None,
             log: Log::default(),
         }
     }
 
-    /// Gives each route the limits of its sessions, none of them above the host's, and the transport the credit that all
-    /// routes allow: so much a peer may be told of before it asks for a route.
-    pub(crate) fn settle_sessions(&mut self) {
+    /// Gives each route the limits of its sessions, none of them above the host's. Returns what peers may be told of before
+    /// they ask for a route: the host's limits, with the credit that all routes allow.
+    pub(crate) fn settle_sessions(&mut self) -> transport::Limits {
         let host = self.transport.session.clone();
+        let mut told = self.transport.clone();
         let routes = self
             .tenants
             .iter_mut()
@@ -102,13 +104,14 @@ impl Config {
                 Some(limits) => limits.lowered_to(&host),
                 None => host.clone(),
             };
-            let told = &mut self.transport.session;
+            let told = &mut told.session;
             told.streams_per_kind = told.streams_per_kind.min(limits.streams_per_kind);
             told.session_receive_credit = told
                 .session_receive_credit
                 .min(limits.session_receive_credit);
             route.session = Some(limits);
         }
+        told
     }
 }
 
@@ -336,13 +339,12 @@ mod tests {
         });
         let mut config = Config::new(Vec::new(), Tls::Development, routes.into());
         config.transport.session = limits(100, 4_000);
-        config.settle_sessions();
+        let told = config.settle_sessions().session;
         let settled = config.tenants[0].routes.iter().map(|route| {
             let session = route.session.as_ref().unwrap();
             (session.streams_per_kind, session.session_receive_credit)
         });
         assert!(settled.eq([(100, 4_000), (2, 4_000), (100, 3_000)]));
-        let told = &config.transport.session;
         assert_eq!(
             (told.streams_per_kind, told.session_receive_credit),
             (2, 3_000)

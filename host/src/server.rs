@@ -7,13 +7,10 @@ use std::{fmt, future::Future, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    admin::{Admin, Control},
+    admin::{Access, Admin, Control, Phase},
     close,
     config::Config,
     metrics::Metrics,
@@ -31,8 +28,6 @@ pub use handle::Handle;
 pub use handler::Handler;
 pub use host::Host;
 pub use reload::Watch;
-
-use handle::Wish;
 
 /// Requests that wait to be looked at, over all connections.
 const REQUESTED: usize = 64;
@@ -60,7 +55,7 @@ impl Server {
     /// One that names the file, the tenant or the address, and what to do. Nothing is left half-started.
     pub async fn bind(mut config: Config) -> anyhow::Result<Self> {
         anyhow::ensure!(!config.tenants.is_empty(), "no tenant to serve");
-        config.settle_sessions();
+        let told = config.settle_sessions();
         let metrics = Metrics::new();
         let control = Control::new(metrics.clone());
         let admin = match &config.admin {
@@ -69,11 +64,19 @@ impl Server {
         };
         // Closing sessions are bounded by their own timeout; the rest is for a callback that does not return.
         let last = config.transport.close_timeout + config.runtime.callback_deadline;
-        let (listen, transport) = (config.listen.clone(), config.transport.clone());
-        let handle = Handle::load(config, metrics.clone()).await?;
+        let listen = config.listen.clone();
+        let access = admin.as_ref().map(|admin| admin.access.clone());
+        let loading = Handle::load(
+            config,
+            told.clone(),
+            metrics.clone(),
+            control.clone(),
+            access,
+        );
+        let handle = loading.await?;
         let tls = handle.certificates().server_config()?;
         Ok(Self {
-            listener: Listener::bind(&listen, tls, transport, metrics)?,
+            listener: Listener::bind(&listen, tls, told, metrics)?,
             handle,
             last,
             control,
@@ -139,21 +142,19 @@ impl Server {
             sessions: JoinSet::new(),
             answers: JoinSet::new(),
         };
-        let mut wishes = self.handle.wishes();
-        self.control.serving();
+        self.control.advance(Phase::Serving);
         tokio::select! {
             () = shutdown => {}
-            () = self.control.drain_asked() => {}
-            () = wished(&mut wishes, Wish::Drain) => {}
+            () = self.control.reached(Phase::Draining) => {}
             () = work.serve() => {}
         }
-        self.control.draining();
+        self.control.advance(Phase::Draining);
         let drain = self.handle.look_at_config(|config| config.drain);
         tracing::info!(sessions = work.sessions.len(), ?drain, "draining");
         self.listener.drain();
         let stopped = tokio::select! {
             () = self.end_sessions(&mut work, drain) => false,
-            () = wished(&mut wishes, Wish::Stop) => true,
+            () = self.control.reached(Phase::Stopping) => true,
         };
         if stopped {
             tracing::info!(sessions = work.sessions.len(), "stopping at once");
@@ -179,12 +180,6 @@ impl Server {
     }
 }
 
-/// Ends when that much, or more, is wished.
-async fn wished(wishes: &mut watch::Receiver<Wish>, wish: Wish) {
-    // The server itself holds the sender, so it is not gone.
-    _ = wishes.wait_for(|wished| *wished >= wish).await;
-}
-
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
@@ -196,16 +191,18 @@ impl fmt::Debug for Server {
 /// The admin listener, which answers until this is dropped.
 struct Answering {
     address: SocketAddr,
+    access: Access,
     _task: JoinSet<()>,
 }
 
 impl Answering {
     fn start(admin: Admin, control: &Control) -> Self {
-        let address = admin.local_addr();
+        let (address, access) = (admin.local_addr(), admin.access());
         let mut task = JoinSet::new();
         task.spawn(admin.run(control.clone()));
         Self {
             address,
+            access,
             _task: task,
         }
     }

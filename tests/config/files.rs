@@ -5,6 +5,55 @@ use time::{Duration, OffsetDateTime};
 
 use super::Folder;
 
+#[test]
+fn what_no_server_could_serve_is_told_as_well() {
+    let folder = Folder::with_echo(
+        "certificate = \"development\"\n\
+         authorities = [\"a.1\", \"256.1.1.1\", \"*.[::1]\", \"[::1]\", \"[0::1]\"]",
+    );
+    let more = "[tenant.route.limits]\nmemory = \"64KiB\"\n\
+                [[tenant]]\nname = \"b\"\ncertificate = \"development\"\nauthorities = [\"127.0.0.1\"]\n\
+                [[tenant.route]]\npath = \"/\"\ncomponent = \"echo.wasm\"\n\
+                [log]\nfilter = \"wharf=bogus\"\n\
+                [admin]\nlisten = \"0.0.0.0:0\"\n";
+    let file = std::fs::read_to_string(folder.path("wharf.toml")).unwrap();
+    folder.put("wharf.toml", &(file + more));
+    let (code, problems) = folder.problems("check");
+    assert_eq!(code, Some(1));
+    let expected = [
+        ("6: tenant.authorities: ", "`a.1`: no name of a host"),
+        ("6: tenant.authorities: ", "`256.1.1.1`: no name of a host"),
+        ("6: tenant.authorities: ", "`*.[::1]`: no name of a host"),
+        ("6: tenant.authorities: ", "`[0::1]`: listed twice"),
+        ("9: tenant.route.component: ", "(raise `memory`)"),
+        ("15: tenant.authorities: ", "another tenant has an address"),
+        ("20: log.filter: ", "\"wharf=bogus\""),
+        ("22: admin.listen: ", "needs a token"),
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, (key, what)) in problems.iter().zip(expected) {
+        assert!(
+            problem.starts_with(key) && problem.contains(what),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn a_token_that_cannot_be_read_is_told_with_its_file() {
+    let folder = Folder::with_echo("certificate = \"development\"");
+    let file = std::fs::read_to_string(folder.path("wharf.toml")).unwrap();
+    folder.put(
+        "wharf.toml",
+        &(file + "[admin]\ntoken-file = \"missing.token\"\n"),
+    );
+    let (_, problems) = folder.problems("check");
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    let problem = &problems[0];
+    assert!(problem.starts_with("10: admin.token-file: "), "{problem}");
+    assert!(problem.contains("missing.token"), "{problem}");
+}
+
 /// Puts a certificate for these names, and its key, beside the file.
 fn certificate(folder: &Folder, names: &[&str], days: i64) {
     let key = KeyPair::generate().unwrap();

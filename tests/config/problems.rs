@@ -74,7 +74,7 @@ const TOLD: &str = r#"1: listen: "somewhere" is not an address with a port (such
 29: tenant.route.secrets.D: stands in one place (write { file = "…" } or { variable = "…" })
 31: tenant.route.limits.timesr: unknown key (did you mean `timers`?)
 32: tenant.certificate: is missing (The file of the certificate chain in PEM, the tenant's own first, or "development" for one made at start)
-35: tenant.authorities: "app.example:443" is not a host without scheme and port (such as "app.example", "*.app.example" or "[::1]")
+35: tenant.authorities: authority `app.example:443`: no name of a host (write `app.example`, `*.app.example` or an address, without a port)
 40: tenant.route.path: line 37 has the same (each may be there once)
 43: tenant.route.limits.total-memory: cannot be limited here: it counts for all sessions of a tenant together (move it to [tenant.limits])
 45: admin.listn: unknown key (did you mean `listen`?)"#;
@@ -160,8 +160,8 @@ fn what_two_tenants_or_routes_have_alike_is_refused() {
     let (_, problems) = folder.problems("serve");
     let expected = [
         "10: tenant.name: line 3 has the same (each may be there once)",
-        "19: tenant.authorities: line 5 has the same (each may be there once)",
-        "23: tenant.authorities: the tenant at line 9 has no authorities either (say whose each is)",
+        "19: tenant.authorities: authority `APP.example.`: listed twice (take it off one of the two)",
+        "23: tenant.authorities: no authorities, as another tenant has none (list those of one of the two)",
     ];
     assert_eq!(problems, expected);
 }

@@ -1,6 +1,11 @@
 //! Who may use the admin listener.
 
-use std::{fs, net::IpAddr, path::Path};
+use std::{
+    fs,
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use anyhow::Context as _;
 use axum::{
@@ -14,10 +19,12 @@ use crate::config;
 /// The shortest token that is taken, in bytes: what cannot be guessed over a network.
 const TOKEN_MIN: usize = 16;
 
-/// What a request must have to be answered.
-pub(super) struct Access(Needed);
+/// Holds requests against what they need. Cloning it is cheap; all clones are one.
+#[derive(Clone)]
+pub(crate) struct Access(Arc<RwLock<Needed>>);
 
-enum Needed {
+/// What a request must have to be answered.
+pub(crate) enum Needed {
     /// `Authorization: Bearer`, and this.
     Token(String),
     /// Nothing, but that it was not caused by a web page: the listener is on loopback.
@@ -31,11 +38,16 @@ pub(super) enum Denied {
     Page,
 }
 
-impl Access {
-    pub(super) fn new(config: &config::Admin) -> anyhow::Result<Self> {
+impl Needed {
+    /// Reads the token, where there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the token cannot be read, or there is none and the address is not loopback's.
+    pub(crate) fn read(config: &config::Admin) -> anyhow::Result<Self> {
         match &config.token_file {
-            Some(file) => Ok(Self(Needed::Token(token(file)?))),
-            None if config.listen.ip().is_loopback() => Ok(Self(Needed::NoPage)),
+            Some(file) => Ok(Self::Token(token(file)?)),
+            None if config.listen.ip().is_loopback() => Ok(Self::NoPage),
             None => anyhow::bail!(
                 "the admin listener on {} can be reached from other machines and needs a token: name a file that holds one (`token-file` of [admin], or --admin-token-file), or listen on 127.0.0.1",
                 config.listen
@@ -43,17 +55,16 @@ impl Access {
         }
     }
 
-    /// Whether a request with these headers is answered.
-    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
-        match &self.0 {
-            Needed::Token(token) => {
+    fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
+        match self {
+            Self::Token(token) => {
                 let given = headers.get(header::AUTHORIZATION);
                 let given = given.and_then(|given| bearer(given.as_bytes()));
                 // Only the length may show.
                 let equal = given.is_some_and(|given| token.as_bytes().ct_eq(given).into());
                 equal.then_some(()).ok_or(Denied::Token)
             }
-            Needed::NoPage => {
+            Self::NoPage => {
                 let host = headers.get(header::HOST);
                 let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
                 let by_address = host.is_some_and(|host| names_no_other(host.host()));
@@ -61,6 +72,23 @@ impl Access {
                 (by_address && !by_page).then_some(()).ok_or(Denied::Page)
             }
         }
+    }
+}
+
+impl Access {
+    pub(super) fn new(needed: Needed) -> Self {
+        Self(Arc::new(RwLock::new(needed)))
+    }
+
+    /// Requests must have that from now on.
+    pub(crate) fn demand(&self, needed: Needed) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = needed;
+    }
+
+    /// Whether a request with these headers is answered.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
+        let needed = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        needed.check(headers)
     }
 }
 
@@ -127,18 +155,15 @@ mod tests {
             ("127.0.0.1.example", false),
         ] {
             let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
-            let checked = Access(Needed::NoPage).check(&headers);
+            let checked = Needed::NoPage.check(&headers);
             assert_eq!(checked.is_ok(), answered, "{host}");
         }
-        assert_eq!(
-            Access(Needed::NoPage).check(&HeaderMap::new()),
-            Err(Denied::Page)
-        );
+        assert_eq!(Needed::NoPage.check(&HeaderMap::new()), Err(Denied::Page));
     }
 
     #[test]
     fn only_the_whole_token_is_taken() {
-        let access = Access(Needed::Token("0123456789abcdef".to_owned()));
+        let access = Needed::Token("0123456789abcdef".to_owned());
         for (given, taken) in [
             ("Bearer 0123456789abcdef", true),
             ("bearer 0123456789abcdef", true),

@@ -18,7 +18,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let path = args.file.path().to_owned();
     // Compiling takes a while.
     let checked = tokio::task::spawn_blocking(move || config::check(&path, super::cache_dir()));
-    let config = checked.await??.config;
+    let config = checked.await??;
     let routes: usize = config
         .tenants
         .iter()

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    config::{self, Config, Loaded, Problems},
+    config::{self, Config, Problems},
     server::Server,
 };
 
@@ -58,14 +58,14 @@ impl File {
 
 impl Args {
     /// Reads the file; what the command line says besides counts before it.
-    pub(super) fn load(&self) -> Result<Loaded, Problems> {
-        let mut loaded = config::load(self.file.path())?;
+    pub(super) fn load(&self) -> Result<Config, Problems> {
+        let mut config = config::load(self.file.path())?;
         if !self.listen.is_empty() {
-            loaded.config.listen.clone_from(&self.listen);
+            config.listen.clone_from(&self.listen);
         }
-        let by_file = loaded.config.cache_dir.take();
-        loaded.config.cache_dir = self.cache.clone().or(by_file).or_else(super::cache_dir);
-        Ok(loaded)
+        let by_file = config.cache_dir.take();
+        config.cache_dir = self.cache.clone().or(by_file).or_else(super::cache_dir);
+        Ok(config)
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<()> {
     let signals = super::Signals::take(); // before anybody can know that it serves
     let server = Server::bind(config).await?;
     announce(server.local_addrs());
-    super::serve(server, signals, move || Ok(args.load()?.config)).await;
+    super::serve(server, signals, move || Ok(args.load()?)).await;
     Ok(())
 }
 

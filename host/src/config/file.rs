@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::{
     limits::{self, Written},
-    value::{Authority, Given, Name, Origin, RoutePath, Text},
+    value::{Given, Name, Origin, RoutePath, Text},
 };
 
 /// The operator's file of wharf: what is served, for whom, and within which limits.
@@ -76,7 +76,7 @@ pub(super) struct Tenant {
     pub(super) name: Given<Text<Name>>,
     /// The hosts whose requests are the tenant's, such as `app.example`, or `*.app.example` for those one label below.
     /// Left out, the tenant has all that are no other's.
-    pub(super) authorities: Vec<Given<Text<Authority>>>,
+    pub(super) authorities: Vec<Given<String>>,
     /// The file of the certificate chain in PEM, the tenant's own first, or "development" for one made at start. Reloaded
     /// when it changes.
     pub(super) certificate: Given<PathBuf>,

@@ -6,50 +6,46 @@ use serde::Deserialize as _;
 use toml::{Spanned, de::DeTable};
 
 use super::{
-    Config, Log, Problems, certificate,
+    Config, Problems, Seen, certificate,
     file::{File, schema},
     problem::Report,
     resolve::{Source, resolve},
     shape,
 };
-use crate::runtime::{Account, AccountLimits, Options, Runtime, Terms};
-
-/// What the operator's file says.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Loaded {
-    /// What the server uses.
-    pub config: Config,
-    /// What is logged.
-    pub log: Log,
-}
+use crate::{
+    admin,
+    runtime::{Account, AccountLimits, Options, Runtime, Terms},
+};
 
 /// Reads the operator's file, and the secrets that it names. Relative paths in it begin at its folder.
 ///
 /// # Errors
 ///
 /// All that is wrong, as far as that can be seen without looking into components and certificates.
-pub fn load(path: &Path) -> Result<Loaded, Problems> {
-    let (loaded, _, report) = read(path)?;
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let (config, _, report) = read(path)?;
     report.none()?;
-    Ok(loaded)
+    Ok(config)
 }
 
-/// Reads the operator's file like [`load`], and looks into the components and certificates that it names. Compiling a
-/// component may take seconds; what is compiled is kept in `cache_dir`, unless the file names a folder for that.
+/// Reads the operator's file like [`load`], and looks into the components and certificates that it names, and at who may
+/// use the admin listener. Compiling a component may take seconds; what is compiled is kept in `cache_dir`, unless the file
+/// names a folder for that.
 ///
 /// # Errors
 ///
 /// All that is wrong.
-pub fn check(path: &Path, cache_dir: Option<PathBuf>) -> Result<Loaded, Problems> {
-    let (mut loaded, sources, mut report) = read(path)?;
-    loaded.config.cache_dir = loaded.config.cache_dir.or(cache_dir);
-    look_into(&loaded.config, sources, &mut report);
+pub fn check(path: &Path, cache_dir: Option<PathBuf>) -> Result<Config, Problems> {
+    let (mut config, sources, mut report) = read(path)?;
+    config.cache_dir = config.cache_dir.or(cache_dir);
+    look_into(&config, sources, &mut report);
     report.none()?;
-    Ok(loaded)
+    Ok(config)
 }
 
-fn read(path: &Path) -> Result<(Loaded, Vec<Source>, Report), Problems> {
+fn read(path: &Path) -> Result<(Config, Vec<Source>, Report), Problems> {
+    let mut seen = Seen::default();
+    seen.look_at(path);
     let text = std::fs::read_to_string(path).map_err(|error| {
         let what = format!("cannot be read: {error} (name another by --config)");
         Problems::unreadable(path, what)
@@ -67,9 +63,9 @@ fn read(path: &Path) -> Result<(Loaded, Vec<Source>, Report), Problems> {
         report.add_syntax(&error);
     });
     let folder = path.parent().unwrap_or(Path::new(""));
-    let (mut loaded, sources) = resolve(file.unwrap_or_default(), folder, &mut report);
-    loaded.config.sources.push(path.to_owned());
-    Ok((loaded, sources, report))
+    let (mut config, sources) = resolve(file.unwrap_or_default(), folder, &mut report);
+    config.sources.take_in(seen);
+    Ok((config, sources, report))
 }
 
 fn deserialize(table: Spanned<DeTable<'_>>) -> Result<File, toml::de::Error> {
@@ -84,19 +80,26 @@ fn look_into(config: &Config, sources: Vec<Source>, report: &mut Report) {
         cache_dir: config.cache_dir.clone(),
         ..Options::default()
     };
-    let terms = Terms::new(
-        options.limits.clone(),
-        Account::new(AccountLimits::default()),
-    );
+    let account = Account::new(AccountLimits::default());
     let runtime = Runtime::new(options);
     for source in sources {
         match source {
-            Source::Component { place, file } => {
+            Source::Component {
+                place,
+                file,
+                limits,
+            } => {
+                let terms = Terms::new(limits, account.clone());
                 let loaded = match &runtime {
-                    Ok(runtime) => runtime.load(&file, terms.clone()).map(|_| ()),
+                    Ok(runtime) => runtime.load(&file, terms).map(|_| ()),
                     Err(error) => Err(anyhow::anyhow!("{error:#}")),
                 };
                 if let Err(error) = loaded {
+                    report.add(&place, format!("{error:#}"));
+                }
+            }
+            Source::Admin { place, admin } => {
+                if let Err(error) = admin::Needed::read(&admin) {
                     report.add(&place, format!("{error:#}"));
                 }
             }

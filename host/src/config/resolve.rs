@@ -4,18 +4,24 @@ use std::{
     collections::BTreeMap,
     ops::Range,
     path::{Path, PathBuf},
+    slice,
 };
 
 use toml::Spanned;
+use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Config, Loaded, Log, LogFormat, Origins, Route, Scope, Tenant, Tls,
+    Admin, Config, LogFormat, Origins, Route, Scope, Seen, Tenant, Tls,
     file::{self, File, Secret},
     limits::{InForce, Own, Target},
     problem::Report,
     value::{Given, Text},
 };
-use crate::transport::{FinOrder, Quirks};
+use crate::{
+    authority::Hosts,
+    runtime,
+    transport::{FinOrder, Quirks},
+};
 
 /// How a certificate made at start is written in place of a file.
 const DEVELOPMENT: &str = "development";
@@ -27,6 +33,11 @@ pub(super) enum Source {
     Component {
         place: Range<usize>,
         file: PathBuf,
+        limits: runtime::Limits,
+    },
+    Admin {
+        place: Range<usize>,
+        admin: Admin,
     },
     Certificate {
         place: Range<usize>,
@@ -37,7 +48,7 @@ pub(super) enum Source {
 }
 
 /// Resolves a file in that folder. What is wrong is reported, and left out of the result.
-pub(super) fn resolve(file: File, folder: &Path, report: &mut Report) -> (Loaded, Vec<Source>) {
+pub(super) fn resolve(file: File, folder: &Path, report: &mut Report) -> (Config, Vec<Source>) {
     let mut config = Config::new(Vec::new(), Tls::Development, Vec::new());
     config.tenants.clear();
     let listen = file.listen.into_iter();
@@ -66,39 +77,48 @@ pub(super) fn resolve(file: File, folder: &Path, report: &mut Report) -> (Loaded
         },
         in_force,
         names: BTreeMap::new(),
-        authorities: BTreeMap::new(),
+        authorities: Hosts::default(),
         sources: Vec::new(),
-        secrets: Vec::new(),
+        secrets: Seen::default(),
         report,
     };
     let tenants = file.tenant.into_iter();
     config.tenants = tenants.map(|tenant| resolver.tenant(tenant)).collect();
     let Resolver {
-        sources, secrets, ..
+        mut sources,
+        secrets,
+        ..
     } = resolver;
     config.sources = secrets;
-    let mut log = Log::default();
-    if let Some(filter) = file.log.filter.take(report) {
-        log.filter = filter;
+    if let Some((filter, place)) = file.log.filter.take_with_place(report) {
+        match EnvFilter::try_new(&filter) {
+            Ok(_) => config.log.filter = filter,
+            Err(error) => {
+                let what =
+                    format!("{filter:?}: {error} (write such as \"info\" or \"wharf=debug\")");
+                report.add(&place, what);
+            }
+        }
     }
     if let Some(format) = file.log.format.take(report) {
-        log.format = match format {
+        config.log.format = match format {
             file::LogFormat::Text => LogFormat::Text,
             file::LogFormat::Json => LogFormat::Json,
         };
     }
     if let Some(written) = file.admin {
         let mut admin = Admin::default();
-        if let Some(Text(listen)) = written.listen.take(report) {
-            admin.listen = listen;
+        let mut place = None;
+        if let Some((Text(listen), listen_place)) = written.listen.take_with_place(report) {
+            (admin.listen, place) = (listen, Some(listen_place));
         }
-        admin.token_file = written
-            .token_file
-            .take(report)
-            .map(|token_file| folder.join(token_file));
-        config.admin = Some(admin);
+        if let Some((token_file, token_place)) = written.token_file.take_with_place(report) {
+            (admin.token_file, place) = (Some(folder.join(token_file)), Some(token_place));
+        }
+        config.admin = Some(admin.clone());
+        sources.extend(place.map(|place| Source::Admin { place, admin }));
     }
-    (Loaded { config, log }, sources)
+    (config, sources)
 }
 
 struct Resolver<'a> {
@@ -108,11 +128,11 @@ struct Resolver<'a> {
     in_force: InForce,
     /// The line of each tenant's name.
     names: BTreeMap<String, usize>,
-    /// The line that claims each authority; the empty one stands for all that nobody claims.
-    authorities: BTreeMap<String, usize>,
+    /// The place of the tenant whose each authority is.
+    authorities: Hosts<usize>,
     sources: Vec<Source>,
     /// The files that secrets were read from.
-    secrets: Vec<PathBuf>,
+    secrets: Seen,
     report: &'a mut Report,
 }
 
@@ -129,17 +149,20 @@ impl Resolver<'_> {
         let everything = written.authorities.is_empty();
         for authority in written.authorities {
             if let Some((authority, place)) = authority.take_with_place(self.report) {
-                claim(&mut self.authorities, &authority.0.0, &place, self.report);
-                authorities.push((authority.0.0, place));
+                match self
+                    .authorities
+                    .give(slice::from_ref(&authority), &span.start)
+                {
+                    Ok(()) => {
+                        let authority = authority.trim_end_matches('.').to_ascii_lowercase();
+                        authorities.push((authority, place));
+                    }
+                    Err(error) => self.report.add(&place, error.to_string()),
+                }
             }
         }
-        if everything
-            && let Some(line) = self
-                .authorities
-                .insert(String::new(), self.report.line(&span))
-        {
-            let what =
-                format!("the tenant at line {line} has no authorities either (say whose each is)");
+        if everything && let Err(error) = self.authorities.give(&[], &span.start) {
+            let what = error.to_string();
             self.report.add_key(&span, "tenant", "authorities", what);
         }
         tenant.authorities = authorities
@@ -179,17 +202,11 @@ impl Resolver<'_> {
             claim(paths, path.0.0.trim_end_matches('/'), place, self.report);
         }
         let component = written.component.take_with_place(self.report);
-        let component = component.map(|(file, place)| {
-            let file = self.folder.join(file);
-            if self.is_there(&file, &place) {
-                let file = file.clone();
-                self.sources.push(Source::Component { place, file });
-            }
-            file
-        });
+        let component = component.map(|(file, place)| (self.folder.join(file), place));
+        let file = component.as_ref().map(|(file, _)| file.clone());
         let mut route = Route::new(
             path.map(|(path, _)| path.0.0).unwrap_or_default(),
-            component.unwrap_or_default(),
+            file.unwrap_or_default(),
         );
         route.name.clone_from(&route.path);
         if let Some(scope) = written.scope.take(self.report) {
@@ -215,6 +232,16 @@ impl Resolver<'_> {
         let mut in_force = in_force.clone();
         let target = Target::Route(&mut route, &mut own);
         in_force.set(&written.limits, target, self.report);
+        if let Some((file, place)) = component
+            && self.is_there(&file, &place)
+        {
+            let limits = own.runtime.clone();
+            self.sources.push(Source::Component {
+                place,
+                file,
+                limits,
+            });
+        }
         (route.session, route.runtime) = (Some(own.session), Some(own.runtime));
         route
     }
@@ -300,8 +327,8 @@ impl Resolver<'_> {
         let read = match (file, variable) {
             (Some(file), None) => {
                 let file = self.folder.join(file);
+                self.secrets.look_at(&file);
                 let read = std::fs::read_to_string(&file);
-                self.secrets.push(file.clone());
                 read.map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
                     .map_err(|error| format!("{}: {}", file.display(), reason(&error)))
             }

@@ -122,32 +122,6 @@ impl Form for Name {
     }
 }
 
-/// The host of an authority.
-pub(super) struct Authority(pub(super) String);
-
-impl Form for Authority {
-    const EXPECTED: &'static str =
-        "a host without scheme and port (such as \"app.example\", \"*.app.example\" or \"[::1]\")";
-
-    fn read(text: &str) -> Option<Self> {
-        let host = text.strip_prefix("*.").unwrap_or(text);
-        let host = host.strip_suffix('.').unwrap_or(host);
-        let address = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        let valid = match address {
-            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => host.split('.').all(is_label),
-        };
-        valid.then(|| Self(text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase()))
-    }
-}
-
-fn is_label(label: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    (1..=63).contains(&label.len()) && label.bytes().all(plain)
-}
-
 /// The path of a route.
 pub(super) struct RoutePath(pub(super) String);
 

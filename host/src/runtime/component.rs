@@ -71,12 +71,9 @@ impl Runtime {
     pub fn load(&self, file: &Path, terms: Terms) -> anyhow::Result<Component> {
         let wasm = load::read(file)?;
         let cache = self.inner.cache_dir.as_deref();
-        let loaded = load::link(
-            &self.inner.engine,
-            cache,
-            &file.display().to_string(),
-            &wasm,
-        )?;
+        let name = file.display().to_string();
+        let loaded = load::link(&self.inner.engine, cache, &name, &wasm)?;
+        load::fits(&loaded, &name, terms.limits.memory)?;
         self.inner.shares.add(&terms.account);
         let scope = terms.scope;
         let mut component = Component {

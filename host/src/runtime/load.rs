@@ -26,6 +26,8 @@ const GRANTED: [&str; 6] = [
     "wasi:random/",
     "wasi:sockets/",
 ];
+/// Bytes of a page of a memory.
+const PAGE: u64 = 64 << 10;
 const OURS: &str = "wharf:webtransport/";
 
 /// Reads a file and makes sure that it is a component.
@@ -89,6 +91,18 @@ pub(super) fn link(
         .get_export_index(None, ADMISSION)
         .and_then(|interface| component.get_export_index(Some(&interface), "admit"));
     Ok(Loaded { pre, admit })
+}
+
+/// Makes sure that an instance has the memory that it begins with.
+pub(super) fn fits(loaded: &Loaded, name: &str, memory_max: usize) -> anyhow::Result<()> {
+    let needed = loaded.pre.instance_pre().component().resources_required();
+    let pages = needed.and_then(|needed| needed.max_initial_memory_size);
+    let memory = pages.unwrap_or_default().saturating_mul(PAGE);
+    ensure!(
+        memory <= memory_max as u64,
+        "{name}: begins with {memory} bytes of memory, and its limit is {memory_max} (raise `memory`)"
+    );
+    Ok(())
 }
 
 fn check(engine: &Engine, component: &Component, name: &str) -> anyhow::Result<()> {

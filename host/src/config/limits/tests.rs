@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::config::{Loaded, Tls, load};
+use crate::config::{Tls, load};
 
 /// Reads a file with these tables of limits: the host's, a tenant's, a route's.
-fn loaded([host, tenant, route]: [&str; 3]) -> Result<Loaded, String> {
+fn loaded([host, tenant, route]: [&str; 3]) -> Result<Config, String> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("handler.wasm"), "").unwrap();
     let text = format!(
@@ -65,8 +65,7 @@ fn line(row: &Row, amount: Amount) -> String {
 }
 
 /// What the configuration has there, at that level.
-fn found(row: &Row, level: Level, loaded: &mut Loaded) -> Amount {
-    let config = &mut loaded.config;
+fn found(row: &Row, level: Level, config: &mut Config) -> Amount {
     let mut own = own(config);
     if level == Level::Host {
         return row.slot(&mut Target::Host(config)).unwrap().get();
@@ -150,7 +149,7 @@ fn a_lower_level_may_not_raise_a_limit_and_is_told_where_the_other_stands() {
 #[test]
 fn a_route_has_what_its_tenant_has_and_the_tenant_what_the_host_has() {
     let loaded = loaded(["timers = 9\nhandles = 8", "timers = 7", "memory = 65536"]).unwrap();
-    let limits = loaded.config.tenants[0].routes[0].runtime.clone().unwrap();
+    let limits = loaded.tenants[0].routes[0].runtime.clone().unwrap();
     assert_eq!(
         (limits.timers, limits.handles, limits.memory),
         (7, 8, 65536)
@@ -160,8 +159,8 @@ fn a_route_has_what_its_tenant_has_and_the_tenant_what_the_host_has() {
 #[test]
 fn zero_is_zero_and_no_limit_is_written_out() {
     let loaded = loaded(["timers = 0", "total-cpu-per-second = \"unlimited\"", ""]).unwrap();
-    assert_eq!(loaded.config.runtime.timers, 0);
-    assert_eq!(loaded.config.tenants[0].limits.cpu_per_second, None);
+    assert_eq!(loaded.runtime.timers, 0);
+    assert_eq!(loaded.tenants[0].limits.cpu_per_second, None);
     for row in ROWS {
         let level = Level::ALL.into_iter().find(|level| row.stands_in(*level));
         let unlimited = self::loaded(one(level.unwrap(), &line(row, Amount::Unlimited)));
@@ -217,6 +216,7 @@ fn every_limit_of_the_library_has_a_key() {
         .map(|(field, _)| field)
         .collect();
     assert!(same.is_empty(), "no key reaches {same:?}");
+}
 
 #[test]
 fn a_peer_is_granted_a_byte_at_least() {
@@ -224,5 +224,4 @@ fn a_peer_is_granted_a_byte_at_least() {
         let error = loaded(one(level, "session-receive-credit = 0")).unwrap_err();
         assert!(error.contains("out of range"), "{error}");
     }
-}
 }
