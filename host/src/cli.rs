@@ -132,6 +132,14 @@ impl Signals {
             hangups: Hangups::take(),
         }
     }
+
+    /// What comes of a future, unless Ctrl-C or a termination signal comes first.
+    async fn unless_interrupted<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = future => Some(done),
+            () = self.interrupts.next() => None,
+        }
+    }
 }
 
 /// Ctrl-C and, where there is one, the termination signal.

@@ -5,11 +5,17 @@ use std::{io::Write as _, process::ExitCode};
 use clap::Parser as _;
 use wharf::cli::{Cli, Usage};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     // A usage error ends here, with exit code 2.
     let cli = Cli::parse();
-    match cli.execute().await {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no threads: {error}"), 1),
+    };
+    let done = runtime.block_on(cli.execute());
+    // What is being compiled is not waited for.
+    runtime.shutdown_background();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(
             &format!("{error:#}"),

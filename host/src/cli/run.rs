@@ -140,7 +140,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         token_file: args.admin_token_file,
         ..Admin::default()
     });
-    let server = Server::bind(config.clone()).await?;
+    let mut signals = Signals::take(); // before anybody can know that it serves
+    let bound = signals.unless_interrupted(Server::bind(config.clone()));
+    let Some(server) = bound.await else {
+        return Ok(());
+    };
+    let server = server?;
     let url = |&address: &SocketAddr| format!("https://{}/", dialable(address));
     let urls: Vec<_> = server.local_addrs().iter().map(url).collect();
     let target = Target {
@@ -149,7 +154,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         component: name,
         version: env!("CARGO_PKG_VERSION"),
     };
-    let signals = Signals::take(); // before anybody can know that it serves
     let addresses = Addresses {
         page: page.local_addr(),
         sessions: &urls,

@@ -71,17 +71,23 @@ impl Args {
 
 pub(super) async fn run(args: Args, config: Config) -> anyhow::Result<()> {
     super::raise_file_limit();
-    let signals = super::Signals::take(); // before anybody can know that it serves
-    let server = Server::bind(config).await?;
-    announce(server.local_addrs());
+    let mut signals = super::Signals::take(); // before anybody can know that it serves
+    let Some(server) = signals.unless_interrupted(Server::bind(config)).await else {
+        return Ok(());
+    };
+    let server = server?;
+    announce(server.local_addrs(), server.admin_addr());
     super::serve(server, signals, move || Ok(args.load()?)).await;
     Ok(())
 }
 
-/// Says where sessions are served, a line for each address.
-fn announce(addresses: &[SocketAddr]) {
+/// Says where sessions are served, a line for each address, and where the admin listener is.
+fn announce(addresses: &[SocketAddr], admin: Option<SocketAddr>) {
     let line = |address: &SocketAddr| format!("listening on {address} (UDP and TCP)\n");
-    let text: String = addresses.iter().map(line).collect();
+    let mut text: String = addresses.iter().map(line).collect();
+    if let Some(admin) = admin {
+        text += &format!("admin at http://{admin}/\n");
+    }
     let mut out = std::io::stdout().lock();
     // Nobody to tell is no reason to stop.
     _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
