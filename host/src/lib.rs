@@ -6,11 +6,7 @@
 //! over that.
 //! [`transport::client`] is the other end: it asks servers for sessions.
 //!
-//! ```text
-//! main → cli → config, server, page, guest, transport (client)
-//! server → config, router, runtime, transport
-//! runtime, router → transport (handles only) → wharf_proto
-//! ```
+//! The README says which module uses which, under "Code map".
 //!
 //! # Embedding
 //!
