@@ -239,7 +239,8 @@ impl Default for TenantLimits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Tls {
-    /// One made at start, for loopback only.
+    /// One made at start, for this machine's names and those of the tenant. It is good for 13 days and not renewed; nobody
+    /// knows it but by its hash.
     Development,
     /// One read from PEM files.
     Files {
