@@ -119,7 +119,7 @@ impl Admin {
     ///
     /// When the address cannot be bound, or is not loopback's and there is no token, or the token cannot be read.
     pub(crate) async fn bind(config: &config::Admin) -> anyhow::Result<Self> {
-        let access = Access::new(Needed::read(config)?);
+        let access = Access::new(Needed::by(config.token()?));
         let address = config.listen;
         let listener = TcpListener::bind(address).await.with_context(|| {
             format!("cannot listen on TCP {address} for admin (another program may hold the port; port 0 takes a free one)")

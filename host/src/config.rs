@@ -3,18 +3,14 @@
 //! [`load`] reads the file: what fits its [`schema`] and is right becomes a [`Config`]; what is wrong becomes [`Problems`],
 //! all at once. [`check`] looks into components and certificates as well.
 
-use std::{
-    fmt,
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
     runtime::{self, Scope},
     transport,
 };
 
+mod admin;
 mod amount;
 mod certificate;
 mod file;
@@ -26,6 +22,7 @@ mod seen;
 mod shape;
 mod value;
 
+pub use admin::Admin;
 pub use file::schema;
 pub use load::{check, load};
 pub use problem::Problems;
@@ -143,32 +140,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object, with `timestamp`, `level`, `target`, `message`, and what else there is to tell.
     Json,
-}
-
-/// The listener for operators, probes and scrapes.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Admin {
-    /// Where it is served, by HTTP without TLS. Default `127.0.0.1:9464`; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// A file that holds the token which every request must have then, as `Authorization: Bearer`. Default none, which is
-    /// for loopback only.
-    pub token_file: Option<PathBuf>,
-    /// Connections at once; those beyond wait until one is over. Default 64.
-    pub connections: usize,
-    /// How long a connection may take for its one request and the answer. Default 10 s.
-    pub timeout: Duration,
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
-            token_file: None,
-            connections: 64,
-            timeout: Duration::from_secs(10),
-        }
-    }
 }
 
 /// The name of the one tenant of a configuration that names none.

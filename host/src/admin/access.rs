@@ -1,23 +1,15 @@
 //! Who may use the admin listener.
 
 use std::{
-    fs,
     net::IpAddr,
-    path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use anyhow::Context as _;
 use axum::{
     http::{HeaderMap, StatusCode, header, uri::Authority},
     response::{IntoResponse, Response},
 };
 use subtle::ConstantTimeEq as _;
-
-use crate::config;
-
-/// The shortest token that is taken, in bytes: what cannot be guessed over a network.
-const TOKEN_MIN: usize = 16;
 
 /// Holds requests against what they need. Cloning it is cheap; all clones are one.
 #[derive(Clone)]
@@ -39,20 +31,9 @@ pub(super) enum Denied {
 }
 
 impl Needed {
-    /// Reads the token, where there is one.
-    ///
-    /// # Errors
-    ///
-    /// When the token cannot be read, or there is none and the address is not loopback's.
-    pub(crate) fn read(config: &config::Admin) -> anyhow::Result<Self> {
-        match &config.token_file {
-            Some(file) => Ok(Self::Token(token(file)?)),
-            None if config.listen.ip().is_loopback() => Ok(Self::NoPage),
-            None => anyhow::bail!(
-                "the admin listener on {} can be reached from other machines and needs a token: name a file that holds one (`token-file` of [admin], or --admin-token-file), or listen on 127.0.0.1",
-                config.listen
-            ),
-        }
+    /// Where there is a token, that; else the listener is loopback's.
+    pub(crate) fn by(token: Option<String>) -> Self {
+        token.map_or(Self::NoPage, Self::Token)
     }
 
     fn check(&self, headers: &HeaderMap) -> Result<(), Denied> {
@@ -96,18 +77,6 @@ impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Access").finish_non_exhaustive()
     }
-}
-
-fn token(file: &Path) -> anyhow::Result<String> {
-    let name = file.display();
-    let text = fs::read_to_string(file)
-        .with_context(|| format!("{name}: the token of the admin listener cannot be read"))?;
-    let token = text.trim();
-    anyhow::ensure!(
-        token.len() >= TOKEN_MIN && token.bytes().all(|byte| byte.is_ascii_graphic()),
-        "{name}: the token of the admin listener is one word of at least {TOKEN_MIN} ASCII characters (`openssl rand -hex 32` makes one)"
-    );
-    Ok(token.to_owned())
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {

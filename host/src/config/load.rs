@@ -12,10 +12,7 @@ use super::{
     resolve::{Source, resolve},
     shape,
 };
-use crate::{
-    admin,
-    runtime::{Account, AccountLimits, Options, Runtime, Terms},
-};
+use crate::runtime::{Account, AccountLimits, Options, Runtime, Terms};
 
 /// Reads the operator's file, and the secrets that it names. Relative paths in it begin at its folder.
 ///
@@ -99,7 +96,7 @@ fn look_into(config: &Config, sources: Vec<Source>, report: &mut Report) {
                 }
             }
             Source::Admin { place, admin } => {
-                if let Err(error) = admin::Needed::read(&admin) {
+                if let Err(error) = admin.token() {
                     report.add(&place, format!("{error:#}"));
                 }
             }

@@ -151,7 +151,7 @@ impl Handle {
             listen: started.listen,
             ..admin.clone()
         };
-        Needed::read(&admin).map(Some)
+        Ok(Some(Needed::by(admin.token()?)))
     }
 
     /// The files that it serves by, as they were before they were read.
