@@ -214,7 +214,6 @@ impl HostSession for State {
         data: Vec<u8>,
         fin: bool,
     ) -> wasmtime::Result<Result<(), Error>> {
-        self.weigh(handle.rep());
         let room = self.memory.room();
         let sent = self.on_stream(&handle, id, |session, id| {
             // What it holds already is counted, and may stay.

@@ -211,6 +211,7 @@ impl Instance {
         next: Next,
     ) -> Result<(), Exit> {
         let state = self.store.data_mut();
+        state.weigh(number);
         let Some(member) = state.members.get_mut(number) else {
             return Ok(());
         };
@@ -224,9 +225,7 @@ impl Instance {
         rearm(&mut self.store);
         let call = dispatch(&handler, &mut self.store, this, next);
         let result = metered(meter, &label.stats, call).await;
-        self.settle(number, result)?;
-        self.store.data_mut().weigh(number);
-        Ok(())
+        self.settle(number, result)
     }
 
     /// Drops the session's handler, so that an instance that serves others keeps nothing of it.

@@ -133,7 +133,9 @@ impl Meter {
         &mut self,
         call: impl Future<Output = T>,
     ) -> Result<T, Stopped> {
-        self.ready().await;
+        if self.due {
+            self.ready().await;
+        }
         let mut call = Call {
             call: pin!(call),
             yielded: self.yielded.clone(),
