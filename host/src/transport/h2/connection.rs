@@ -204,7 +204,7 @@ impl Drop for Place {
 /// Dropping it closes the connection and ends its tasks. Sessions that live then have lost their peer:
 /// [`Event::Closed`](crate::transport::Event::Closed) is their last event, not clean.
 pub struct Connection {
-    requests: mpsc::Receiver<Requested>,
+    requests: mpsc::Receiver<Box<Requested>>,
     peer: SocketAddr,
     _serving: JoinSet<()>,
 }
@@ -242,7 +242,7 @@ impl Connection {
     ///
     /// Dropping the future loses no request.
     pub async fn next_request(&mut self) -> Option<Requested> {
-        self.requests.recv().await
+        self.requests.recv().await.map(|requested| *requested)
     }
 }
 
@@ -261,7 +261,7 @@ struct Serving {
     peer: SocketAddr,
     /// What the peer's TLS has asked for.
     server_name: Option<Arc<str>>,
-    requested: mpsc::Sender<Requested>,
+    requested: mpsc::Sender<Box<Requested>>,
 }
 
 impl Serving {
@@ -386,7 +386,7 @@ impl Serving {
             Requested::Http(Exchange::new(head, self.peer, asked).into())
         };
         // Nobody takes requests any more when the host stops; dropping one rejects it.
-        _ = self.requested.send(requested).await;
+        _ = self.requested.send(Box::new(requested)).await;
     }
 
     /// A request for a session, checked as far as the protocol goes.
