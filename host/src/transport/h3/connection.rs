@@ -86,7 +86,7 @@ impl Allowance {
 /// Dropping it closes the QUIC connection with H3_NO_ERROR and ends its tasks. Sessions that live then have lost their
 /// peer: [`Event::Closed`](crate::transport::Event::Closed) is their last event, not clean.
 pub struct Connection {
-    requests: mpsc::Receiver<Requested>,
+    requests: mpsc::Receiver<Box<Requested>>,
     conn: quinn::Connection,
     table: Arc<Table>,
     _serving: JoinSet<()>,
@@ -118,16 +118,19 @@ impl Connection {
     ///
     /// Dropping the future loses no request.
     pub async fn next_request(&mut self) -> Option<Requested> {
-        self.requests.recv().await
+        self.requests.recv().await.map(|requested| *requested)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Does nothing to a connection that is over already, and so does the notice.
+        let notice = match self.conn.close_reason() {
+            // Nobody else may have told the sessions yet.
+            Some(error) => lost_notice(&error),
+            None => Notice::Lost(0, "the host gave up the connection".to_owned()),
+        };
         self.conn.close(quic_code(HttpCode::H3_NO_ERROR), b"");
-        let reason = "the host gave up the connection".to_owned();
-        self.table.notify(&Notice::Lost(0, reason));
+        self.table.notify(&notice);
     }
 }
 
@@ -144,7 +147,7 @@ async fn serve(
     conn: quinn::Connection,
     shared: Arc<Shared>,
     table: Arc<Table>,
-    requested: mpsc::Sender<Requested>,
+    requested: mpsc::Sender<Box<Requested>>,
 ) {
     let limits = &shared.limits;
     let notes = Arc::new(Notes::default());
@@ -223,7 +226,7 @@ struct Requests {
     shared: Arc<Shared>,
     table: Arc<Table>,
     notes: Arc<Notes>,
-    requested: mpsc::Sender<Requested>,
+    requested: mpsc::Sender<Box<Requested>>,
 }
 
 impl Requests {
@@ -331,7 +334,7 @@ impl Requests {
             Requested::Http(Exchange::new(head, self.conn.remote_address(), asked).into())
         };
         // Nobody takes requests any more when the host stops; dropping one rejects it.
-        _ = self.requested.send(requested).await;
+        _ = self.requested.send(Box::new(requested)).await;
     }
 
     /// A request for a session, checked as far as the protocol goes.
