@@ -87,6 +87,8 @@ pub struct Options {
     /// Sessions that may live at once, each in an instance of its own. Lowered where the kernel's limit of memory maps
     /// (`vm.max_map_count`) allows fewer. Default 10 000.
     pub sessions: u32,
+    /// Instances besides those of sessions: those that many sessions share, and those that one is replaced by. Default 64.
+    pub spare: u32,
     /// How long a handler runs before it yields to others. Default 1 ms.
     pub tick: Duration,
     /// Where compiled code is kept between runs; `None`, the default, compiles each time.
@@ -100,6 +102,7 @@ impl Default for Options {
         Self {
             limits: Limits::default(),
             sessions: 10_000,
+            spare: 64,
             tick: Duration::from_millis(1),
             cache_dir: None,
             metrics: Metrics::default(),

@@ -23,9 +23,6 @@ const RESERVATION: u64 = (4 << 30) + (32 << 20);
 /// Address space that user programs have, less a tenth for everything else.
 const ADDRESS_SPACE: u64 = (1 << 47) / 10 * 9;
 
-/// Instances besides those of sessions: those that many sessions share, and those that one is replaced by.
-const SPARE: u32 = 64;
-
 /// An engine, and how many sessions it holds at once.
 pub(super) struct Sized {
     pub(super) engine: Engine,
@@ -36,7 +33,7 @@ pub(super) struct Sized {
 /// clock.
 pub(super) fn engine(options: &Options, shares: Arc<Shares>) -> anyhow::Result<Sized> {
     let wished = options.sessions;
-    let sessions = wished.min(mappable(max_map_count()).saturating_sub(SPARE));
+    let sessions = wished.min(mappable(max_map_count()).saturating_sub(options.spare));
     if sessions < wished {
         tracing::warn!(
             wished,
@@ -44,7 +41,7 @@ pub(super) fn engine(options: &Options, shares: Arc<Shares>) -> anyhow::Result<S
             "the machine holds fewer sessions than configured; raise the sysctl vm.max_map_count (1048576) for more"
         );
     }
-    let instances = sessions.saturating_add(SPARE);
+    let instances = sessions.saturating_add(options.spare);
     let pool = pool(instances, options.limits.memory)?;
     let mut config = Config::new();
     config

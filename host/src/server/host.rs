@@ -59,6 +59,7 @@ impl Host {
             tick: config.tick,
             cache_dir: config.cache_dir.clone(),
             metrics,
+            ..Options::default()
         };
         Self::with(&config.tenants, config.sessions_per_ip, options).await
     }
