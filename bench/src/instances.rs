@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use wharf::runtime::{Account, AccountLimits, Component, Guest, Label, Options, Runtime, Terms};
 
-use crate::{load::Figure, servers};
+use crate::{figure::Figure, servers};
 
 /// How many live at once.
 const LIVE: u32 = 1000;

@@ -2,20 +2,19 @@
 
 use std::{
     future::Future,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use serde::Serialize;
 use web_transport_quinn::{Client, ClientBuilder, Session};
 
-use crate::{process::Server, servers::Kind};
+use crate::{figure::Figure, process::Server, servers::Kind};
 
 mod datagrams;
 mod http2;
 mod ping;
 mod sessions;
-mod small;
 mod streams;
 mod throughput;
 mod transfer;
@@ -49,10 +48,10 @@ pub(crate) enum Measure {
     Ping,
     /// 256 MiB there and back on one stream, over each HTTP version, and over QUIC alone.
     Transfer,
-    /// Streams and datagrams as above, over HTTP/2.
-    Http2,
     /// Sessions opened, 16 at a time, and what they hold while idle.
     Sessions,
+    /// Streams and datagrams as above, over HTTP/2.
+    Http2,
     /// Instances of the component without sessions; wharf only.
     Instances,
 }
@@ -64,8 +63,8 @@ impl Measure {
         Self::Throughput,
         Self::Ping,
         Self::Transfer,
-        Self::Http2,
         Self::Sessions,
+        Self::Http2,
         Self::Instances,
     ];
 
@@ -78,34 +77,6 @@ impl Measure {
             Self::Transfer => matches!(kind, Kind::NativeQuinn | Kind::NativeH2 | Kind::Wharf),
             Self::Http2 => matches!(kind, Kind::NativeH2 | Kind::Wharf),
             Self::Instances => kind == Kind::Wharf,
-        }
-    }
-}
-
-/// One number that was measured.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Figure {
-    pub(crate) name: String,
-    pub(crate) unit: &'static str,
-    /// Whether more is better.
-    pub(crate) more_is_better: bool,
-    pub(crate) value: f64,
-}
-
-impl Figure {
-    pub(crate) fn less(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
-        Self {
-            name: name.into(),
-            unit,
-            more_is_better: false,
-            value,
-        }
-    }
-
-    pub(crate) fn more(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
-        Self {
-            more_is_better: true,
-            ..Self::less(name, unit, value)
         }
     }
 }
@@ -123,8 +94,8 @@ pub(crate) async fn run(
         Measure::Throughput => throughput::measure(server, &target, plan).await,
         Measure::Ping => ping::measure(server, &target, plan).await,
         Measure::Transfer => transfer::measure(server, &target).await,
-        Measure::Http2 => small::measure(server, plan).await,
         Measure::Sessions => sessions::measure(server, &target, plan).await,
+        Measure::Http2 => http2::small::measure(server, &target, plan).await,
         Measure::Instances => Ok(Vec::new()), // not a load
     }
 }
@@ -134,6 +105,10 @@ pub(crate) async fn run(
 struct Target {
     client: Client,
     url: url::Url,
+    kind: Kind,
+    address: SocketAddr,
+    /// Of its certificate.
+    hash: [u8; 32],
 }
 
 impl Target {
@@ -142,6 +117,9 @@ impl Target {
             client: ClientBuilder::new()
                 .with_server_certificate_hashes(vec![server.hash().to_vec()])?,
             url: url::Url::parse(&format!("https://{}/", server.address()))?,
+            kind: server.kind(),
+            address: server.address(),
+            hash: server.hash().try_into()?,
         })
     }
 

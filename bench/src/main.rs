@@ -11,13 +11,15 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 mod body;
+mod figure;
 mod instances;
 mod load;
 mod process;
 mod report;
 mod servers;
 
-use load::{Figure, Measure, Plan};
+use figure::Figure;
+use load::{Measure, Plan};
 use process::Server;
 use report::Run;
 use servers::Kind;

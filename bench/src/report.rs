@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::load::Figure;
+use crate::figure::Figure;
 
 /// The figures of one measurement.
 #[derive(Debug, Serialize)]

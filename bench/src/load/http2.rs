@@ -13,39 +13,42 @@ use wharf::transport::{
     client::{Ask, Http, Trust, connect},
 };
 
-use crate::{body, process::Server};
+use super::Target;
+use crate::body;
+
+pub(super) mod small;
 
 /// How much is sent at once.
 const PIECE: usize = 64 << 10;
 
 /// A session on a connection of its own.
-pub(super) async fn session(server: &Server) -> anyhow::Result<Session> {
-    let ask = Ask::new(&format!("https://{}/", server.address()))?;
+pub(super) async fn session(target: &Target) -> anyhow::Result<Session> {
+    let ask = Ask::new(&format!("https://{}/", target.address))?;
     let mut limits = Limits::default();
     limits.session.reads_wait_for_room = false; // it sends much by itself, and the server echoes
-    Ok(connect(&ask, &trust(server)?, Http::Http2, &limits)
+    Ok(connect(&ask, &trust(target), Http::Http2, &limits)
         .await?
         .session)
 }
 
 /// Trust in the one certificate.
-fn trust(server: &Server) -> anyhow::Result<Trust> {
-    Ok(Trust::Hashes(vec![server.hash().try_into()?]))
+fn trust(target: &Target) -> Trust {
+    Trust::Hashes(vec![target.hash])
 }
 
 /// The TLS of a client without wharf, with that protocol (ALPN).
-pub(super) fn tls(server: &Server, protocol: &str) -> anyhow::Result<rustls::ClientConfig> {
-    let mut tls = trust(server)?.client_config()?;
+pub(super) fn tls(target: &Target, protocol: &str) -> anyhow::Result<rustls::ClientConfig> {
+    let mut tls = trust(target).client_config()?;
     tls.alpn_protocols = vec![protocol.as_bytes().to_vec()];
     Ok(tls)
 }
 
 /// A connection for requests. It ends with its last handle.
-pub(super) async fn requests(server: &Server) -> anyhow::Result<SendRequest<Bytes>> {
-    let address = server.address();
+pub(super) async fn requests(target: &Target) -> anyhow::Result<SendRequest<Bytes>> {
+    let address = target.address;
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
-    let tls = TlsConnector::from(Arc::new(tls(server, "h2")?));
+    let tls = TlsConnector::from(Arc::new(tls(target, "h2")?));
     let tls = tls.connect(ServerName::from(address.ip()), tcp).await?;
     let (requests, connection) = h2::client::Builder::new()
         .enable_push(false)

@@ -17,29 +17,29 @@ const PIECE: usize = 64 << 10;
 const MIB: usize = 1 << 20;
 
 pub(super) async fn measure(server: &mut Server, target: &Target) -> anyhow::Result<Vec<Figure>> {
-    Ok(match server.kind() {
-        Kind::NativeH2 => over_requests(server).await?,
+    Ok(match target.kind {
+        Kind::NativeH2 => over_requests(server, target).await?,
         Kind::NativeQuinn => {
-            let session = raw(server).await?;
+            let session = raw(target).await?;
             over_quic(server, session).await?
         }
         Kind::Wharf | Kind::Native | Kind::NativeWtransport => {
-            let mut figures = over_session(server).await?;
+            let mut figures = over_session(server, target).await?;
             figures.extend(over_quic(server, target.connect().await?).await?);
             figures
         }
     })
 }
 
-async fn over_requests(server: &mut Server) -> anyhow::Result<Vec<Figure>> {
-    let requests = http2::requests(server).await?;
+async fn over_requests(server: &mut Server, target: &Target) -> anyhow::Result<Vec<Figure>> {
+    let requests = http2::requests(target).await?;
     in_time(http2::echo(&requests, WARM_UP)).await?;
     let ((), cost) = metered(server, in_time(http2::echo(&requests, BYTES))).await?;
     Ok(figures("HTTP/2", cost))
 }
 
-async fn over_session(server: &mut Server) -> anyhow::Result<Vec<Figure>> {
-    let mut session = http2::session(server).await?;
+async fn over_session(server: &mut Server, target: &Target) -> anyhow::Result<Vec<Figure>> {
+    let mut session = http2::session(target).await?;
     in_time(echo(&mut session, WARM_UP)).await?;
     let ((), cost) = metered(server, in_time(echo(&mut session, BYTES))).await?;
     session.close(0, "", Closer::Local);
@@ -75,11 +75,11 @@ async fn echo(session: &mut transport::Session, bytes: usize) -> anyhow::Result<
 }
 
 /// A connection of QUIC, without HTTP.
-async fn raw(server: &Server) -> anyhow::Result<web_transport_quinn::Session> {
-    let crypto = QuicClientConfig::try_from(http2::tls(server, "h3")?)?;
+async fn raw(target: &Target) -> anyhow::Result<web_transport_quinn::Session> {
+    let crypto = QuicClientConfig::try_from(http2::tls(target, "h3")?)?;
     let config = ClientConfig::new(Arc::new(crypto));
     let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
-    let connecting = endpoint.connect_with(config, server.address(), "localhost")?;
+    let connecting = endpoint.connect_with(config, target.address, "localhost")?;
     Ok(web_transport_quinn::Session::raw(connecting.await?))
 }
 

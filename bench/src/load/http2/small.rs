@@ -8,21 +8,27 @@ use h2::client::SendRequest;
 use tokio::task::JoinSet;
 use wharf::transport::{Closer, Dir, Event, Session};
 
-use super::{Bounds, Cost, Figure, Plan, WARM_UP, http2, metered, patiently};
+use super::super::{
+    Bounds, Cost, Figure, Plan, Target, WARM_UP, metered, patiently, warm_and_metered,
+};
 use crate::{process::Server, servers::Kind};
 
 const IN_FLIGHT: u64 = 64;
 const MESSAGE: &[u8] = &[7; 32];
 const DATAGRAM: &[u8] = &[7; 1000];
 
-pub(super) async fn measure(server: &mut Server, plan: &Plan) -> anyhow::Result<Vec<Figure>> {
-    let (streams, datagrams) = if server.kind() == Kind::NativeH2 {
-        let requests = http2::requests(server).await?;
+pub(in super::super) async fn measure(
+    server: &mut Server,
+    target: &Target,
+    plan: &Plan,
+) -> anyhow::Result<Vec<Figure>> {
+    let (streams, datagrams) = if target.kind == Kind::NativeH2 {
+        let requests = super::requests(target).await?;
         let streams = of_requests(server, &requests, MESSAGE.len(), plan).await?;
         let datagrams = of_requests(server, &requests, DATAGRAM.len(), plan).await?;
         (streams, datagrams)
     } else {
-        let mut session = http2::session(server).await?;
+        let mut session = super::session(target).await?;
         let streams = of_session(server, &mut session, Load::Streams, plan).await?;
         let datagrams = of_session(server, &mut session, Load::Datagrams, plan).await?;
         session.close(0, "", Closer::Local);
@@ -47,7 +53,7 @@ async fn of_requests(
     plan: &Plan,
 ) -> anyhow::Result<(u64, Cost)> {
     let load = |bounds| many(requests, bytes, bounds);
-    super::warm_and_metered(server, plan.seconds, load).await
+    warm_and_metered(server, plan.seconds, load).await
 }
 
 async fn many(requests: &SendRequest<Bytes>, bytes: usize, bounds: Bounds) -> anyhow::Result<u64> {
@@ -57,7 +63,7 @@ async fn many(requests: &SendRequest<Bytes>, bytes: usize, bounds: Bounds) -> an
         let (requests, done) = (requests.clone(), done.clone());
         workers.spawn(async move {
             while bounds.allow(done.load(Ordering::Relaxed)) {
-                http2::echo(&requests, bytes).await?;
+                super::echo(&requests, bytes).await?;
                 done.fetch_add(1, Ordering::Relaxed);
             }
             anyhow::Ok(())
