@@ -15,7 +15,10 @@ pub(super) async fn serve(component: &Path) -> anyhow::Result<()> {
     route.origins = Origins::Any;
     let mut config = Config::new(vec![super::loopback()], Tls::Development, vec![route]);
     config.sessions = SESSIONS;
+    // One session's echoes may take all that there is: rates would tell of the budget otherwise.
+    config.runtime.cpu_per_second = None;
     // All of them come from this machine, and may have a connection each.
+    config.sessions_per_ip = u32::MAX;
     config.transport.connections = SESSIONS as usize;
     config.transport.connections_per_ip = usize::MAX;
     config.transport.handshakes_per_ip = u32::MAX;
