@@ -72,10 +72,12 @@ impl Measure {
     pub(crate) fn takes(self, kind: Kind) -> bool {
         match self {
             Self::Streams | Self::Datagrams | Self::Throughput | Self::Ping | Self::Sessions => {
-                matches!(kind, Kind::Native | Kind::NativeWtransport | Kind::Wharf)
+                matches!(kind, Kind::Native | Kind::NativeWtransport) || !kind.is_native()
             }
-            Self::Transfer => matches!(kind, Kind::NativeQuinn | Kind::NativeH2 | Kind::Wharf),
-            Self::Http2 => matches!(kind, Kind::NativeH2 | Kind::Wharf),
+            Self::Transfer => {
+                matches!(kind, Kind::NativeQuinn | Kind::NativeH2) || !kind.is_native()
+            }
+            Self::Http2 => kind == Kind::NativeH2 || !kind.is_native(),
             Self::Instances => kind == Kind::Wharf,
         }
     }

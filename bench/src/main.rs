@@ -29,7 +29,7 @@ use servers::Kind;
 #[command(name = "wharf-bench", args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
-    hidden: Option<Hidden>,
+    command: Option<Command>,
 
     /// How often every server is measured.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -49,7 +49,7 @@ struct Cli {
     sessions: Vec<u32>,
 
     /// The servers to measure.
-    #[arg(long, value_delimiter = ',', default_values = ["native", "native-wtransport", "native-quinn", "native-h2", "wharf"])]
+    #[arg(long, value_delimiter = ',', default_values_t = Kind::ALL)]
     servers: Vec<Kind>,
 
     /// What to measure; everything where it is left out.
@@ -66,7 +66,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Hidden {
+enum Command {
     /// Serves in this process until the standard input ends.
     #[command(hide = true)]
     Serve { kind: Kind, component: PathBuf },
@@ -75,13 +75,19 @@ enum Hidden {
     Instances { component: PathBuf },
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    match cli.hidden {
-        Some(Hidden::Serve { kind, component }) => servers::serve(kind, &component).await,
-        Some(Hidden::Instances { component }) => instances::run(component).await,
-        None => measure(cli).await,
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+    };
+    match cli.command {
+        Some(Command::Serve { kind, component }) => {
+            runtime()?.block_on(servers::serve(kind, &component))
+        }
+        Some(Command::Instances { component }) => runtime()?.block_on(instances::run(component)),
+        None => runtime()?.block_on(measure(cli)),
     }
 }
 
@@ -113,22 +119,25 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
                     .with_context(|| format!("{kind}, {measure:?}"))?;
                 runs.push(Run {
                     round,
-                    server: kind.to_string(),
+                    server: *kind,
                     figures,
                 });
             }
         }
     }
     let measured = |kind: &&Kind| plan.measures.iter().any(|measure| measure.takes(**kind));
-    let servers = cli.servers.iter().filter(measured);
-    let servers: Vec<_> = servers.map(ToString::to_string).collect();
-    let table = report::table(&runs, &servers);
+    let servers: Vec<_> = cli.servers.iter().filter(measured).copied().collect();
+    let rows = report::rows(&runs, &servers);
+    let table = report::table(&rows, &servers);
     std::io::stdout().lock().write_all(table.as_bytes())?;
     if let Some(file) = cli.json {
-        let json = report::json(&runs, &servers)?;
-        fs::write(&file, json).with_context(|| format!("{}: cannot be written", file.display()))?;
+        write(&file, &report::json(&runs, &rows, &servers)?)?;
     }
     Ok(())
+}
+
+fn write(file: &Path, what: &[u8]) -> anyhow::Result<()> {
+    fs::write(file, what).with_context(|| format!("{}: cannot be written", file.display()))
 }
 
 /// Takes one measurement of a server that has done nothing else before.

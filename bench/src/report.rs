@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::figure::Figure;
+use crate::{figure::Figure, servers::Kind};
 
 /// The figures of one measurement.
 #[derive(Debug, Serialize)]
 pub(crate) struct Run {
     pub(crate) round: u32,
-    pub(crate) server: String,
+    pub(crate) server: Kind,
     pub(crate) figures: Vec<Figure>,
 }
 
@@ -24,30 +24,40 @@ struct Spread {
 
 /// One line of the table.
 #[derive(Debug, Serialize)]
-struct Row {
+pub(crate) struct Row {
     name: String,
     unit: &'static str,
     more_is_better: bool,
     /// In the order of the servers; `None` where one was not measured.
     spreads: Vec<Option<Spread>>,
     /// wharf's median divided by that of the better native server.
-    ratio: Option<f64>,
+    to_native: Option<f64>,
+    /// wharf's median divided by that of its transport alone: the price of the sandbox.
+    to_null: Option<f64>,
 }
 
 /// The table, as Markdown.
-pub(crate) fn table(runs: &[Run], servers: &[String]) -> String {
-    let mut out = format!("| | {} | wharf / better native |\n", servers.join(" | "));
-    out.push_str(&"|---".repeat(servers.len() + 2));
+pub(crate) fn table(rows: &[Row], servers: &[Kind]) -> String {
+    let split = servers.contains(&Kind::WharfNull) && servers.contains(&Kind::Wharf);
+    let mut heads: Vec<_> = servers.iter().map(ToString::to_string).collect();
+    heads.push("wharf / better native".to_owned());
+    if split {
+        heads.push("wharf / wharf-null".to_owned());
+    }
+    let mut out = format!("| | {} |\n", heads.join(" | "));
+    out.push_str(&"|---".repeat(heads.len() + 1));
     out.push_str("|\n");
-    for row in rows(runs, servers) {
-        let cells: Vec<_> = row.spreads.iter().map(|spread| cell(*spread)).collect();
-        let ratio = row
-            .ratio
-            .map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+    for row in rows {
+        let ratio = |ratio: Option<f64>| ratio.map_or_else(String::new, |n| format!("{n:.2}"));
+        let mut cells: Vec<_> = row.spreads.iter().map(|spread| cell(*spread)).collect();
+        cells.push(ratio(row.to_native));
+        if split {
+            cells.push(ratio(row.to_null));
+        }
         // Writing to a string does not fail.
         _ = writeln!(
             out,
-            "| {} ({}) | {} | {ratio} |",
+            "| {} ({}) | {} |",
             row.name,
             row.unit,
             cells.join(" | ")
@@ -57,17 +67,18 @@ pub(crate) fn table(runs: &[Run], servers: &[String]) -> String {
 }
 
 /// Every figure of every round, and the rows of the table.
-pub(crate) fn json(runs: &[Run], servers: &[String]) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn json(runs: &[Run], rows: &[Row], servers: &[Kind]) -> anyhow::Result<Vec<u8>> {
     let all = serde_json::json!({
         "wharf": env!("CARGO_PKG_VERSION"),
         "servers": servers,
-        "rows": rows(runs, servers),
+        "rows": rows,
         "runs": runs,
     });
     Ok(serde_json::to_vec_pretty(&all)?)
 }
 
-fn rows(runs: &[Run], servers: &[String]) -> Vec<Row> {
+/// A row for each figure, in the order in which they came.
+pub(crate) fn rows(runs: &[Run], servers: &[Kind]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for figure in runs.iter().flat_map(|run| &run.figures) {
         if rows.iter().any(|row| row.name == figure.name) {
@@ -75,20 +86,22 @@ fn rows(runs: &[Run], servers: &[String]) -> Vec<Row> {
         }
         let spreads: Vec<_> = servers
             .iter()
-            .map(|server| spread(values(runs, server, &figure.name)))
+            .map(|server| spread(values(runs, *server, &figure.name)))
             .collect();
+        let to = |other: &dyn Fn(Kind) -> bool| ratio(servers, &spreads, figure, other);
         rows.push(Row {
             name: figure.name.clone(),
             unit: figure.unit,
             more_is_better: figure.more_is_better,
-            ratio: ratio(servers, &spreads, figure.more_is_better),
+            to_native: to(&Kind::is_native),
+            to_null: to(&|server| server == Kind::WharfNull),
             spreads,
         });
     }
     rows
 }
 
-fn values(runs: &[Run], server: &str, name: &str) -> Vec<f64> {
+fn values(runs: &[Run], server: Kind, name: &str) -> Vec<f64> {
     runs.iter()
         .filter(|run| run.server == server)
         .flat_map(|run| &run.figures)
@@ -109,15 +122,25 @@ fn spread(mut values: Vec<f64>) -> Option<Spread> {
     Some(Spread { median, min, max })
 }
 
-fn ratio(servers: &[String], spreads: &[Option<Spread>], more_is_better: bool) -> Option<f64> {
-    let median = |wanted: &dyn Fn(&str) -> bool| {
+/// wharf's median divided by the best of those others.
+fn ratio(
+    servers: &[Kind],
+    spreads: &[Option<Spread>],
+    figure: &Figure,
+    others: &dyn Fn(Kind) -> bool,
+) -> Option<f64> {
+    let median = |wanted: &dyn Fn(Kind) -> bool| {
         let found = servers.iter().zip(spreads);
         let medians =
-            found.filter_map(|(server, spread)| wanted(server).then_some(spread.as_ref()?.median));
-        medians.reduce(if more_is_better { f64::max } else { f64::min })
+            found.filter_map(|(server, spread)| wanted(*server).then_some(spread.as_ref()?.median));
+        medians.reduce(if figure.more_is_better {
+            f64::max
+        } else {
+            f64::min
+        })
     };
-    let native = median(&|server| server != "wharf").filter(|native| *native > 0.0)?;
-    Some(median(&|server| server == "wharf")? / native)
+    let other = median(others).filter(|other| *other > 0.0)?;
+    Some(median(&|server| server == Kind::Wharf)? / other)
 }
 
 fn cell(spread: Option<Spread>) -> String {
@@ -148,23 +171,30 @@ mod tests {
     }
 
     #[test]
-    fn wharf_is_compared_with_the_better_native_server() {
-        let run = |server: &str, value, more_is_better| Run {
-            round: 1,
-            server: server.to_owned(),
-            figures: vec![Figure {
-                name: "x".to_owned(),
-                unit: "µs",
-                more_is_better,
-                value,
-            }],
-        };
-        let servers = ["a", "b", "wharf"].map(str::to_owned);
-        for (more_is_better, ratio) in [(false, 1.5), (true, 0.75)] {
-            let runs: Vec<_> = [("a", 2.0), ("b", 4.0), ("wharf", 3.0)]
-                .map(|(server, value)| run(server, value, more_is_better))
-                .into();
-            assert_eq!(rows(&runs, &servers)[0].ratio, Some(ratio));
+    fn wharf_is_compared_with_the_better_native_server_and_with_its_transport_alone() {
+        let servers = [
+            Kind::Native,
+            Kind::NativeWtransport,
+            Kind::WharfNull,
+            Kind::Wharf,
+        ];
+        for (more_is_better, to_native) in [(false, 1.5), (true, 0.75)] {
+            let run = |server, value| Run {
+                round: 1,
+                server,
+                figures: vec![Figure {
+                    more_is_better,
+                    ..Figure::less("x", "µs", value)
+                }],
+            };
+            let values = [2.0, 4.0, 1.0, 3.0];
+            let runs: Vec<_> = servers.into_iter().zip(values).collect();
+            let runs: Vec<_> = runs
+                .into_iter()
+                .map(|(kind, value)| run(kind, value))
+                .collect();
+            let row = &rows(&runs, &servers)[0];
+            assert_eq!((row.to_native, row.to_null), (Some(to_native), Some(3.0)));
         }
     }
 }

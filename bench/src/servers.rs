@@ -17,12 +17,14 @@ use wharf::transport::{Limits, tls::Certificate};
 
 mod h2_echo;
 mod native;
+mod null_echo;
 mod quinn_echo;
 mod wharf_echo;
 mod wtransport_echo;
 
 /// A server that echoes streams piece by piece, and datagrams where it has any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
     /// On `web-transport-quinn`, without a sandbox.
     Native,
@@ -32,8 +34,29 @@ pub(crate) enum Kind {
     NativeQuinn,
     /// On `h2` alone: the bodies of ordinary requests.
     NativeH2,
+    /// On wharf's transport, by a handler in plain Rust: without a sandbox.
+    WharfNull,
     /// On wharf, by the component guests/echo.
     Wharf,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Native,
+        Self::NativeWtransport,
+        Self::NativeQuinn,
+        Self::NativeH2,
+        Self::WharfNull,
+        Self::Wharf,
+    ];
+
+    /// Whether it has no part of wharf in it, so that wharf is compared with it.
+    pub(crate) fn is_native(self) -> bool {
+        match self {
+            Self::Native | Self::NativeWtransport | Self::NativeQuinn | Self::NativeH2 => true,
+            Self::WharfNull | Self::Wharf => false,
+        }
+    }
 }
 
 impl fmt::Display for Kind {
@@ -43,6 +66,7 @@ impl fmt::Display for Kind {
             Self::NativeWtransport => "native-wtransport",
             Self::NativeQuinn => "native-quinn",
             Self::NativeH2 => "native-h2",
+            Self::WharfNull => "wharf-null",
             Self::Wharf => "wharf",
         })
     }
@@ -71,6 +95,7 @@ pub(crate) async fn serve(kind: Kind, component: &Path) -> anyhow::Result<()> {
         Kind::NativeWtransport => wtransport_echo::serve().await,
         Kind::NativeQuinn => quinn_echo::serve().await,
         Kind::NativeH2 => h2_echo::serve().await,
+        Kind::WharfNull => null_echo::serve().await,
         Kind::Wharf => wharf_echo::serve(component).await,
     }
 }

@@ -23,7 +23,7 @@ pub(super) async fn measure(server: &mut Server, target: &Target) -> anyhow::Res
             let session = raw(target).await?;
             over_quic(server, session).await?
         }
-        Kind::Wharf | Kind::Native | Kind::NativeWtransport => {
+        Kind::Native | Kind::NativeWtransport | Kind::WharfNull | Kind::Wharf => {
             let mut figures = over_session(server, target).await?;
             figures.extend(over_quic(server, target.connect().await?).await?);
             figures
