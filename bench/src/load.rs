@@ -40,9 +40,9 @@ pub(crate) struct Plan {
 pub(crate) enum Measure {
     /// Bidirectional streams: open, 32 bytes there and back, FIN; 64 in flight.
     Streams,
-    /// Datagrams of 1000 bytes there and back; 64 in flight.
+    /// Datagrams of 1000 bytes there and back over 1, 16 and 256 sessions; 64 in flight, or one for each session.
     Datagrams,
-    /// Bytes echoed over 1 and over 8 streams.
+    /// Bytes echoed over 1, 8 and 64 streams.
     Throughput,
     /// 32 bytes there and back on one stream, one at a time.
     Ping,

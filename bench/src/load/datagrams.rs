@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
+use tokio::task::JoinSet;
 use web_transport_quinn::Session;
 
 use super::{Bounds, Figure, Plan, Target, warm_and_metered};
 use crate::process::Server;
 
+/// How many sessions share the load.
+const SESSIONS: [u64; 3] = [1, 16, 256];
+/// Over all sessions; each has at least one.
 const IN_FLIGHT: u64 = 64;
 const SIZE: usize = 1000;
 /// After this long without an answer all that was sent is lost.
@@ -26,30 +30,65 @@ pub(super) async fn measure(
     target: &Target,
     plan: &Plan,
 ) -> anyhow::Result<Vec<Figure>> {
-    let session = target.connect().await?;
-    let (count, cost) =
-        warm_and_metered(server, plan.seconds, |bounds| load(&session, bounds)).await?;
-    session.close(0, b"");
-    ensure!(count.came > 0, "no datagram came back");
-    let lost = count.sent.saturating_sub(count.came + IN_FLIGHT);
-    let lost = 100.0 * lost as f64 / count.sent as f64;
-    Ok(vec![
-        Figure::less(
-            "datagram echo, 1000 B: server CPU",
-            "µs",
-            cost.cpu_us_per(count.came),
-        ),
-        Figure::more("datagram echo, 1000 B", "/s", cost.per_second(count.came)),
-        Figure::less("datagrams lost", "%", lost),
-    ])
+    let mut figures = Vec::new();
+    for number in SESSIONS {
+        let mut sessions = Vec::new();
+        for _ in 0..number {
+            sessions.push(target.connect().await?);
+        }
+        let load = |bounds| over(&sessions, bounds);
+        let (count, cost) = warm_and_metered(server, plan.seconds, load).await?;
+        for session in sessions {
+            session.close(0, b"");
+        }
+        ensure!(count.came > 0, "no datagram came back");
+        let on_its_way = number * in_flight(number);
+        let lost = count.sent.saturating_sub(count.came + on_its_way);
+        let lost = 100.0 * lost as f64 / count.sent as f64;
+        let over = match number {
+            1 => "1 session".to_owned(),
+            _ => format!("{number} sessions"),
+        };
+        let name = format!("datagram echo, 1000 B, {over}");
+        figures.extend([
+            Figure::less(
+                format!("{name}: server CPU"),
+                "µs",
+                cost.cpu_us_per(count.came),
+            ),
+            Figure::more(name, "/s", cost.per_second(count.came)),
+            Figure::less(format!("datagrams lost, {over}"), "%", lost),
+        ]);
+    }
+    Ok(figures)
 }
 
-async fn load(session: &Session, bounds: Bounds) -> anyhow::Result<Count> {
+/// How many each of so many sessions has in flight.
+fn in_flight(sessions: u64) -> u64 {
+    (IN_FLIGHT / sessions).max(1)
+}
+
+async fn over(sessions: &[Session], bounds: Bounds) -> anyhow::Result<Count> {
+    let in_flight = in_flight(sessions.len() as u64);
+    let mut loads = JoinSet::new();
+    for session in sessions {
+        loads.spawn(load(session.clone(), in_flight, bounds));
+    }
+    let mut all = Count::default();
+    while let Some(count) = loads.join_next().await {
+        let Count { sent, came } = count??;
+        all.sent += sent;
+        all.came += came;
+    }
+    Ok(all)
+}
+
+async fn load(session: Session, in_flight: u64, bounds: Bounds) -> anyhow::Result<Count> {
     let mut count = Count::default();
     // Datagrams are numbered: when one comes back, those sent before it are back or lost.
     let mut settled = 0;
     while bounds.allow(count.came) {
-        while count.sent - settled < IN_FLIGHT {
+        while count.sent - settled < in_flight {
             session.send_datagram(numbered(count.sent))?;
             count.sent += 1;
         }

@@ -15,7 +15,7 @@ use web_transport_quinn::{RecvStream, SendStream, Session};
 use super::{Figure, Plan, Target, WARM_UP, metered};
 use crate::process::Server;
 
-const STREAMS: [usize; 2] = [1, 8];
+const STREAMS: [usize; 3] = [1, 8, 64];
 const PIECE: usize = 64 << 10;
 const MIB: f64 = 1_048_576.0;
 
