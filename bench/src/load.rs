@@ -52,12 +52,18 @@ pub(crate) enum Measure {
     Sessions,
     /// Streams and datagrams as above, over HTTP/2.
     Http2,
+    /// Throughput as above, over HTTP/2.
+    Http2Throughput,
+    /// One message at a time as above, over HTTP/2.
+    Http2Ping,
+    /// Sessions as above, over HTTP/2.
+    Http2Sessions,
     /// Instances of the component without sessions; wharf only.
     Instances,
 }
 
 impl Measure {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Streams,
         Self::Datagrams,
         Self::Throughput,
@@ -65,6 +71,9 @@ impl Measure {
         Self::Transfer,
         Self::Sessions,
         Self::Http2,
+        Self::Http2Throughput,
+        Self::Http2Ping,
+        Self::Http2Sessions,
         Self::Instances,
     ];
 
@@ -77,7 +86,9 @@ impl Measure {
             Self::Transfer => {
                 matches!(kind, Kind::NativeQuinn | Kind::NativeH2) || !kind.is_native()
             }
-            Self::Http2 => kind == Kind::NativeH2 || !kind.is_native(),
+            Self::Http2 | Self::Http2Throughput | Self::Http2Ping | Self::Http2Sessions => {
+                kind == Kind::NativeH2 || !kind.is_native()
+            }
             Self::Instances => kind == Kind::Wharf,
         }
     }
@@ -98,6 +109,9 @@ pub(crate) async fn run(
         Measure::Transfer => transfer::measure(server, &target).await,
         Measure::Sessions => sessions::measure(server, &target, plan).await,
         Measure::Http2 => http2::small::measure(server, &target, plan).await,
+        Measure::Http2Throughput => http2::throughput::measure(server, &target, plan).await,
+        Measure::Http2Ping => http2::ping::measure(server, &target, plan).await,
+        Measure::Http2Sessions => http2::sessions::measure(server, &target, plan).await,
         Measure::Instances => Ok(Vec::new()), // not a load
     }
 }

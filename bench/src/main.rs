@@ -87,7 +87,10 @@ fn main() -> anyhow::Result<()> {
             runtime()?.block_on(servers::serve(kind, &component))
         }
         Some(Command::Instances { component }) => runtime()?.block_on(instances::run(component)),
-        None => runtime()?.block_on(measure(cli)),
+        None => {
+            process::raise_file_limit()?;
+            runtime()?.block_on(measure(cli))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -13,6 +14,17 @@ use crate::servers::{Hello, Kind, Usage};
 /// Compiling the component, where it is not cached, takes the longest.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Raises this process's limit of open files, and that of those it starts, as far as it may: over TCP each session has a
+/// socket at either end.
+pub(crate) fn raise_file_limit() -> anyhow::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).context("the limit of open files cannot be raised")
+}
 
 /// A running server. Its process is killed when this is dropped.
 #[derive(Debug)]

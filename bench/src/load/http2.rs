@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use h2::{SendStream, client::SendRequest};
+use h2::{
+    SendStream,
+    client::{ResponseFuture, SendRequest},
+};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -16,7 +19,11 @@ use wharf::transport::{
 use super::Target;
 use crate::body;
 
+mod line;
+pub(super) mod ping;
+pub(super) mod sessions;
 pub(super) mod small;
+pub(super) mod throughput;
 
 /// How much is sent at once.
 const PIECE: usize = 64 << 10;
@@ -61,11 +68,18 @@ pub(super) async fn requests(target: &Target) -> anyhow::Result<SendRequest<Byte
     Ok(requests)
 }
 
-/// Has so many bytes echoed by one request.
-pub(super) async fn echo(requests: &SendRequest<Bytes>, bytes: usize) -> anyhow::Result<()> {
+/// Begins a request whose body is to be written.
+async fn post(
+    requests: &SendRequest<Bytes>,
+) -> anyhow::Result<(ResponseFuture, SendStream<Bytes>)> {
     let mut ready = requests.clone().ready().await?;
     let head = http::Request::post("https://localhost/").body(())?;
-    let (response, send) = ready.send_request(head, false)?;
+    Ok(ready.send_request(head, false)?)
+}
+
+/// Has so many bytes echoed by one request.
+pub(super) async fn echo(requests: &SendRequest<Bytes>, bytes: usize) -> anyhow::Result<()> {
+    let (response, send) = post(requests).await?;
     let drained = async {
         let mut body = response.await?.into_body();
         let mut came = 0;

@@ -15,8 +15,8 @@ use web_transport_quinn::{RecvStream, SendStream, Session};
 use super::{Figure, Plan, Target, WARM_UP, metered};
 use crate::process::Server;
 
-const STREAMS: [usize; 3] = [1, 8, 64];
-const PIECE: usize = 64 << 10;
+pub(super) const STREAMS: [usize; 3] = [1, 8, 64];
+pub(super) const PIECE: usize = 64 << 10;
 const MIB: f64 = 1_048_576.0;
 
 pub(super) async fn measure(
@@ -29,22 +29,39 @@ pub(super) async fn measure(
         let session = target.connect().await?;
         let echoed = Arc::new(AtomicU64::new(0));
         let mut tasks = load(&session, streams, &echoed).await?;
-        counted(&mut tasks, &echoed, WARM_UP).await?;
-        let (bytes, cost) = metered(server, counted(&mut tasks, &echoed, plan.seconds)).await?;
+        let name = name(streams);
+        figures.extend(measured(server, plan, &name, &mut tasks, &echoed).await?);
         tasks.shutdown().await;
         session.close(0, b"");
-        let name = format!(
-            "throughput, {streams} {}",
-            if streams == 1 { "stream" } else { "streams" }
-        );
-        figures.push(Figure::more(&name, "MiB/s", cost.per_second(bytes) / MIB));
-        figures.push(Figure::less(
+    }
+    Ok(figures)
+}
+
+pub(super) fn name(streams: usize) -> String {
+    match streams {
+        1 => "throughput, 1 stream".to_owned(),
+        _ => format!("throughput, {streams} streams"),
+    }
+}
+
+/// The figures of tasks that have bytes echoed until they are stopped.
+pub(super) async fn measured(
+    server: &mut Server,
+    plan: &Plan,
+    name: &str,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    echoed: &AtomicU64,
+) -> anyhow::Result<[Figure; 2]> {
+    counted(tasks, echoed, WARM_UP).await?;
+    let (bytes, cost) = metered(server, counted(tasks, echoed, plan.seconds)).await?;
+    Ok([
+        Figure::more(name, "MiB/s", cost.per_second(bytes) / MIB),
+        Figure::less(
             format!("{name}: server CPU"),
             "µs/MiB",
             cost.cpu_us_per(bytes) * MIB,
-        ));
-    }
-    Ok(figures)
+        ),
+    ])
 }
 
 /// How many bytes come back meanwhile. Fails when a stream does.
