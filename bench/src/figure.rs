@@ -10,6 +10,15 @@ pub(crate) struct Figure {
     /// Whether more is better.
     pub(crate) more_is_better: bool,
     pub(crate) value: f64,
+    /// Where it grows with the number of sessions.
+    pub(crate) point: Option<Point>,
+}
+
+/// Where a figure stands in a chart of cost against number.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Point {
+    pub(crate) chart: String,
+    pub(crate) sessions: u32,
 }
 
 impl Figure {
@@ -19,6 +28,7 @@ impl Figure {
             unit,
             more_is_better: false,
             value,
+            point: None,
         }
     }
 
@@ -26,6 +36,15 @@ impl Figure {
         Self {
             more_is_better: true,
             ..Self::less(name, unit, value)
+        }
+    }
+
+    /// One point of that chart.
+    pub(crate) fn at(self, chart: impl Into<String>, sessions: u32) -> Self {
+        let chart = chart.into();
+        Self {
+            point: Some(Point { chart, sessions }),
+            ..self
         }
     }
 }

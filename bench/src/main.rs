@@ -14,6 +14,7 @@ mod body;
 mod figure;
 mod instances;
 mod load;
+mod plot;
 mod process;
 mod report;
 mod servers;
@@ -63,6 +64,10 @@ struct Cli {
     /// Writes all figures of all rounds there.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Draws cost against number of sessions there, where `--sessions` were measured.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -135,6 +140,9 @@ async fn measure(cli: Cli) -> anyhow::Result<()> {
     std::io::stdout().lock().write_all(table.as_bytes())?;
     if let Some(file) = cli.json {
         write(&file, &report::json(&runs, &rows, &servers)?)?;
+    }
+    if let Some(file) = cli.plot {
+        write(&file, plot::svg(&rows, &servers).as_bytes())?;
     }
     Ok(())
 }

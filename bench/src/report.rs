@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::{figure::Figure, servers::Kind};
+use crate::{
+    figure::{Figure, Point},
+    servers::Kind,
+};
 
 /// The figures of one measurement.
 #[derive(Debug, Serialize)]
@@ -16,8 +19,8 @@ pub(crate) struct Run {
 
 /// The middle of all rounds, and how far they lie apart.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-struct Spread {
-    median: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
     min: f64,
     max: f64,
 }
@@ -26,14 +29,16 @@ struct Spread {
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
     name: String,
-    unit: &'static str,
+    pub(crate) unit: &'static str,
     more_is_better: bool,
     /// In the order of the servers; `None` where one was not measured.
-    spreads: Vec<Option<Spread>>,
+    pub(crate) spreads: Vec<Option<Spread>>,
     /// wharf's median divided by that of the better native server.
     to_native: Option<f64>,
     /// wharf's median divided by that of its transport alone: the price of the sandbox.
     to_null: Option<f64>,
+    /// Where it stands in a chart.
+    pub(crate) point: Option<Point>,
 }
 
 /// The table, as Markdown.
@@ -96,6 +101,7 @@ pub(crate) fn rows(runs: &[Run], servers: &[Kind]) -> Vec<Row> {
             to_native: to(&Kind::is_native),
             to_null: to(&|server| server == Kind::WharfNull),
             spreads,
+            point: figure.point.clone(),
         });
     }
     rows

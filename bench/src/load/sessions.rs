@@ -65,7 +65,8 @@ where
                 format!("session opened, up to {wished}{over}: server CPU"),
                 "µs",
                 cost.cpu_us_per(more),
-            ),
+            )
+            .at(format!("server CPU per session opened{over}"), wished),
             Figure::more(
                 format!("sessions opened, up to {wished}{over}"),
                 "/s",
@@ -75,7 +76,8 @@ where
                 format!("idle session, of {wished}{over}"),
                 "KiB",
                 resident as f64 / f64::from(wished),
-            ),
+            )
+            .at(format!("memory per idle session{over}"), wished),
         ]);
     }
     Ok((figures, sessions))
