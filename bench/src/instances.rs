@@ -61,10 +61,7 @@ pub(crate) async fn run(component: PathBuf) -> anyhow::Result<()> {
     let mut options = Options::default();
     options.sessions = LIVE + 1;
     options.cache_dir = Some(servers::cache_dir());
-    let account = Account::new(AccountLimits::default());
-    let terms = Terms::new(options.limits.clone(), account);
-    let runtime = Runtime::new(options)?;
-    let component = runtime.load(&component, terms)?;
+    let component = load(options, &component)?;
     let mut times = Vec::with_capacity(TURNS);
     for number in 0..TURNS {
         let begun = Instant::now();
@@ -85,7 +82,13 @@ pub(crate) async fn run(component: PathBuf) -> anyhow::Result<()> {
     })
 }
 
-async fn instance(component: &Component, session: u64) -> anyhow::Result<Guest> {
+pub(crate) fn load(options: Options, component: &Path) -> anyhow::Result<Component> {
+    let account = Account::new(AccountLimits::default());
+    let terms = Terms::new(options.limits.clone(), account);
+    Runtime::new(options)?.load(component, terms)
+}
+
+pub(crate) async fn instance(component: &Component, session: u64) -> anyhow::Result<Guest> {
     let label = Label {
         session,
         tenant: "default".into(),

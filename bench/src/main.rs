@@ -13,7 +13,9 @@ use clap::{Parser, Subcommand};
 mod body;
 mod figure;
 mod instances;
+mod instructions;
 mod load;
+mod paths;
 mod plot;
 mod process;
 mod report;
@@ -21,6 +23,7 @@ mod servers;
 
 use figure::Figure;
 use load::{Measure, Plan};
+use paths::HotPath;
 use process::Server;
 use report::Run;
 use servers::Kind;
@@ -72,12 +75,28 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Counts the instructions of hot paths by valgrind, and fails where one has more than on record.
+    Instructions {
+        /// Puts the counts on record instead.
+        #[arg(long)]
+        bless: bool,
+        /// The echo component, instead of building guests/echo.
+        #[arg(long, value_name = "FILE.wasm")]
+        component: Option<PathBuf>,
+    },
     /// Serves in this process until the standard input ends.
     #[command(hide = true)]
     Serve { kind: Kind, component: PathBuf },
     /// Measures instances in this process.
     #[command(hide = true)]
     Instances { component: PathBuf },
+    /// Runs a hot path in this process.
+    #[command(hide = true)]
+    Path {
+        path: HotPath,
+        turns: u32,
+        component: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -92,6 +111,15 @@ fn main() -> anyhow::Result<()> {
             runtime()?.block_on(servers::serve(kind, &component))
         }
         Some(Command::Instances { component }) => runtime()?.block_on(instances::run(component)),
+        Some(Command::Path {
+            path,
+            turns,
+            component,
+        }) => paths::run(path, turns, &component),
+        Some(Command::Instructions { bless, component }) => {
+            let component = component.map_or_else(build, Ok)?;
+            instructions::run(&component, bless)
+        }
         None => {
             process::raise_file_limit()?;
             runtime()?.block_on(measure(cli))

@@ -72,6 +72,8 @@ impl fmt::Display for Kind {
     }
 }
 
+pub(crate) use null_echo::echo as null_echo;
+
 /// A server's first line: where it serves, and the hash of its certificate.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Hello {

@@ -65,7 +65,7 @@ async fn answer(requested: Requested) -> anyhow::Result<()> {
 }
 
 /// Sends back what comes, until the session is over.
-async fn echo(mut session: Session) {
+pub(crate) async fn echo(mut session: Session) {
     while let Some(event) = session.next_event().await {
         if let Event::Data { stream, data, fin } = event {
             // Data comes only while there is room for as much.
