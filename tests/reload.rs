@@ -317,6 +317,10 @@ async fn an_instance_that_sessions_share_stays_where_nothing_of_it_has_changed(h
     let before = server.session(http, "/").await;
     server.control.reload(config.clone()).await.unwrap();
     let after = server.session(http, "/").await;
+    // Who echoes has its instance.
+    for session in [&before, &after] {
+        session.expect_echo(b"before the change").await;
+    }
     assert_eq!(
         (server.handle.sessions(), server.handle.instances()),
         (2, 1)
@@ -324,13 +328,13 @@ async fn an_instance_that_sessions_share_stays_where_nothing_of_it_has_changed(h
     files.put_guest("echo", 1);
     server.control.reload(config).await.unwrap();
     let changed = server.session(http, "/").await;
+    for session in [&before, &after, &changed] {
+        session.expect_echo(b"all the while").await;
+    }
     assert_eq!(
         (server.handle.sessions(), server.handle.instances()),
         (3, 2)
     );
-    for session in [before, after, changed] {
-        session.expect_echo(b"all the while").await;
-    }
 }
 
 over_both!(whoever_has_the_server_drain_it_is_known_to_drain);
