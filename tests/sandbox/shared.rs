@@ -6,7 +6,7 @@ use wharf::{config::Config, runtime::Scope};
 
 use super::{ask, code, poke};
 use crate::{
-    harness::{Log, TestServer, eventually, path},
+    harness::{Log, TestServer, eventually, path, within},
     peer::{Http, Peer, over_both},
 };
 
@@ -62,6 +62,18 @@ async fn a_hundred_sessions_of_one_instance_keep_their_streams_and_datagrams_apa
     }
     eventually("sessions to end", || server.handle.sessions() == 0).await;
     assert_eq!(server.handle.instances(), 1);
+}
+
+over_both!(what_admission_does_with_another_session_is_sent_at_once);
+async fn what_admission_does_with_another_session_is_sent_at_once(http: Http) {
+    let server = TestServer::with(share).await;
+    let peer = Peer::connect(http, &server).await;
+    let session = peer.session("/accept/200").await;
+    // Its callback is the last before the admission.
+    session.expect_echo(b"called").await;
+    let _other = peer.session("/accept/told").await;
+    let told = within("the datagram", session.read_datagram()).await;
+    assert_eq!(told.unwrap(), "asked");
 }
 
 over_both!(a_shared_instance_keeps_nothing_of_the_sessions_that_have_ended);

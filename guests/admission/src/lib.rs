@@ -1,16 +1,23 @@
 //! Decides on the request's path whether a session begins, then sends back what the peer sends.
 //!
 //! `/refuse/<status>` is refused, `/accept/<status>` accepted, each with that status and a field
-//! of its own, `/accept/never` never decided on; any other path is accepted with 200. Of the protocols offered the first is chosen.
+//! of its own, `/accept/never` never decided on; for `/accept/told` the session that began last gets a datagram first, where
+//! the instance is shared. Any other path is accepted with 200. Of the protocols offered the first is chosen.
 //! Bidirectional streams and datagrams are echoed; the example `echo` shows the rest.
 
 wit_bindgen::generate!({ path: "../../wit", world: "admitting-handler" });
+
+use std::{cell::RefCell, rc::Rc};
 
 use exports::wharf::webtransport::{admission, callbacks};
 use wharf::webtransport::transport::Session;
 use wharf::webtransport::types::{
     Acceptance, CloseInfo, Field, Rejection, Request, StreamId, StreamKind,
 };
+
+thread_local! {
+    static LAST: RefCell<Option<Rc<Session>>> = const { RefCell::new(None) };
+}
 
 struct Admitting;
 export!(Admitting);
@@ -20,6 +27,9 @@ impl admission::Guest for Admitting {
         let path = request.path.split('?').next().unwrap_or_default();
         while path.starts_with("/accept/never") {
             std::hint::spin_loop();
+        }
+        if path == "/accept/told" {
+            LAST.with_borrow(|last| last.as_ref().map(|session| session.send_datagram(b"asked")));
         }
         if let Some(status) = status_after("/refuse/", path) {
             let fields = vec![field("x-reason", "refused by the handler")];
@@ -51,10 +61,12 @@ impl callbacks::Guest for Admitting {
 }
 
 /// One session, held only to answer on it.
-struct Handler(Session);
+struct Handler(Rc<Session>);
 
 impl callbacks::GuestHandler for Handler {
     fn new(session: Session, _request: Request) -> Self {
+        let session = Rc::new(session);
+        LAST.set(Some(session.clone()));
         Self(session)
     }
 

@@ -234,6 +234,16 @@ fn what_comes_in_waits_for_room_and_goes_on_when_there_is_some() {
 }
 
 #[test]
+fn what_comes_in_does_not_come_in_bytes_where_nothing_more_may_be_sent() {
+    let (bi, _) = peers();
+    let (mut mux, _) = with(SEND, MUTE, 0);
+    mux.set_room(0);
+    hear(&mut mux, [wt_stream(bi, bytes(200), false)]);
+    let told = events(&mut mux);
+    assert_eq!(told, [Event::Opened(bi), data(bi, bytes(200), false)]);
+}
+
+#[test]
 fn fin_frees_what_comes_in_from_waiting_for_room() {
     let send = SendLimits {
         stream: 400,
