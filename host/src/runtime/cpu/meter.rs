@@ -99,18 +99,6 @@ impl Meter {
         }
     }
 
-    /// Waits while the tenant is over its rate. A call under way is not held up for its session's: it is bounded by its
-    /// deadline, and the others of a shared instance wait for its end.
-    async fn tenant_ready(&self) {
-        loop {
-            let delay = self.account.delay(Instant::now()).min(PAUSE);
-            if delay.is_zero() {
-                return;
-            }
-            tokio::time::sleep(delay).await;
-        }
-    }
-
     /// The session has nothing to do: puts on the accounts what was spent.
     pub(in super::super) fn idle(&mut self) {
         if !self.unsettled.is_zero() {
@@ -165,10 +153,15 @@ impl Meter {
                 Step::Yielded | Step::Woken => {}
             }
             first = false;
-            if !self.account.delay(Instant::now()).is_zero() {
-                // It leaves the lane to others meanwhile.
+            // Over its tenant's rate, it leaves the lane to others meanwhile. For its session's it is not held up here: it is
+            // bounded by its deadline, and the others of a shared instance wait for its end.
+            loop {
+                let delay = self.account.delay(Instant::now());
+                if delay.is_zero() {
+                    break;
+                }
                 call.place = None;
-                self.tenant_ready().await;
+                tokio::time::sleep(delay.min(PAUSE)).await;
             }
             if call.place.is_none() || self.lane.is_wanted() {
                 let former = call.place.take();
@@ -426,7 +419,9 @@ mod tests {
             // It has the only place until it waits; then another has.
             tokio::spawn(async move {
                 let _place = lane.enter(&account, Duration::ZERO, None).await;
-                tokio::time::sleep(20 * MS).await;
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
                 leaves.store(true, Ordering::Relaxed);
             });
             tokio::task::yield_now().await;
