@@ -11,7 +11,7 @@ use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Config, LogFormat, Origins, Route, Scope, Seen, Tenant, Tls,
+    Admin, Config, Log, LogFormat, Origins, Route, Scope, Seen, Tenant, Tls,
     file::{self, File, Secret},
     limits::{InForce, Own, Target},
     problem::Report,
@@ -90,22 +90,7 @@ pub(super) fn resolve(file: File, folder: &Path, report: &mut Report) -> (Config
         ..
     } = resolver;
     config.sources = secrets;
-    if let Some((filter, place)) = file.log.filter.take_with_place(report) {
-        match EnvFilter::try_new(&filter) {
-            Ok(_) => config.log.filter = filter,
-            Err(error) => {
-                let what =
-                    format!("{filter:?}: {error} (write such as \"info\" or \"wharf=debug\")");
-                report.add(&place, what);
-            }
-        }
-    }
-    if let Some(format) = file.log.format.take(report) {
-        config.log.format = match format {
-            file::LogFormat::Text => LogFormat::Text,
-            file::LogFormat::Json => LogFormat::Json,
-        };
-    }
+    config.log = log(file.log, report);
     if let Some(written) = file.admin {
         let mut admin = Admin::default();
         let mut place = None;
@@ -119,6 +104,27 @@ pub(super) fn resolve(file: File, folder: &Path, report: &mut Report) -> (Config
         sources.extend(place.map(|place| Source::Admin { place, admin }));
     }
     (config, sources)
+}
+
+fn log(written: file::Log, report: &mut Report) -> Log {
+    let mut log = Log::default();
+    if let Some((filter, place)) = written.filter.take_with_place(report) {
+        match EnvFilter::try_new(&filter) {
+            Ok(_) => log.filter = filter,
+            Err(error) => {
+                let what =
+                    format!("{filter:?}: {error} (write such as \"info\" or \"wharf=debug\")");
+                report.add(&place, what);
+            }
+        }
+    }
+    if let Some(format) = written.format.take(report) {
+        log.format = match format {
+            file::LogFormat::Text => LogFormat::Text,
+            file::LogFormat::Json => LogFormat::Json,
+        };
+    }
+    log
 }
 
 struct Resolver<'a> {
