@@ -237,3 +237,14 @@ pub(crate) fn resident_kib(pid: u32) -> usize {
     let kib = line.unwrap().trim().trim_end_matches(" kB");
     kib.parse().unwrap()
 }
+
+/// The CPU time that a program has spent.
+pub(crate) fn cpu(pid: u32) -> Duration {
+    const TICKS_PER_SECOND: u64 = 100; // what Linux tells programs, whatever it uses itself
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name, in brackets, may have spaces in it. User time and system time are the 12th and 13th behind it.
+    let (_, behind) = stat.rsplit_once(')').unwrap();
+    let times = behind.split_whitespace().skip(11).take(2);
+    let ticks: u64 = times.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+}

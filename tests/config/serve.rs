@@ -1,6 +1,6 @@
 //! `wharf serve` serves what the file says.
 
-use std::{net::SocketAddr, path::Path, process::Stdio};
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{Folder, command, text, wharf};
 use crate::{
-    binary::resident_kib,
+    binary::{cpu, resident_kib},
     harness::{guest, root, within},
     scrape::ask,
 };
@@ -94,6 +94,11 @@ impl Serving {
     /// The resident memory of the program.
     pub(crate) fn resident_kib(&self) -> usize {
         resident_kib(self.child.id().unwrap())
+    }
+
+    /// The CPU time that the program has spent.
+    pub(crate) fn cpu(&self) -> Duration {
+        cpu(self.child.id().unwrap())
     }
 
     /// Whether the server echoes at that path, over that HTTP version.
