@@ -174,6 +174,23 @@ async fn a_line_of_16_mib_costs_the_log_one_line(http: Http) {
     assert!(lines.iter().all(|line| line.len() < 2048));
 }
 
+over_both!(lines_beyond_the_rate_are_dropped_and_counted);
+async fn lines_beyond_the_rate_are_dropped_and_counted(http: Http) {
+    let server = TestServer::with(|config| config.runtime.log_rate = 3).await;
+    let path = path("echo");
+    let session = server.session(http, &path).await;
+    // It writes a line for each event of a stream.
+    for _ in 0..20 {
+        session.expect_echo(b"said").await;
+    }
+    session.close(0, "").await;
+    let told = Log::line(&path, "[").await;
+    assert!(
+        told.ends_with(" lines dropped: more than 3 in a second]"),
+        "{told}"
+    );
+}
+
 /// All that a handler may do to the program, one after the other.
 async fn attack(http: Http, wharf: &Wharf) {
     let peer = Peer::connect_to(http, wharf.address(), Terms::default()).await;
