@@ -1,7 +1,6 @@
 //! The task of a shared instance: whose turn it is among its sessions.
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
@@ -15,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    ready::{Ready, Token},
+    ready::{Rounds, Token},
     runtime::{
         Component, Exit, Label,
         cpu::Meter,
@@ -82,10 +81,8 @@ struct Crew {
     instance: Instance,
     /// For what belongs to no session.
     meter: Meter,
-    ready: Arc<Ready>,
+    rounds: Rounds,
     members: Slab<Member>,
-    /// Who was woken and not looked at yet.
-    turn: VecDeque<usize>,
     order_first: bool,
 }
 
@@ -113,9 +110,8 @@ impl Crew {
         Self {
             instance,
             meter,
-            ready: Arc::default(),
+            rounds: Rounds::default(),
             members: Slab::new(),
-            turn: VecDeque::new(),
             order_first: false,
         }
     }
@@ -139,14 +135,7 @@ impl Crew {
         {
             return Poll::Ready(order);
         }
-        self.ready.register(cx.waker());
-        loop {
-            if self.turn.is_empty() {
-                self.ready.take(&mut self.turn);
-            }
-            let Some(place) = self.turn.pop_front() else {
-                break;
-            };
+        while let Some(place) = self.rounds.next(cx.waker()) {
             if let Poll::Ready(next) = self.poll_member(place) {
                 return Poll::Ready(Turn::Member(place, next));
             }
@@ -196,7 +185,7 @@ impl Crew {
             }
         }
         member.pause = None;
-        member.token.arm();
+        self.rounds.again(&member.token);
         Poll::Ready(next)
     }
 
@@ -226,8 +215,8 @@ impl Crew {
         self.instance.speak_for(&label);
         let number = self.instance.join(*session, label.clone());
         let entry = self.members.vacant_entry();
-        let token = Token::new(entry.key(), &self.ready);
-        token.arm();
+        let token = self.rounds.token(entry.key());
+        self.rounds.again(&token);
         let member = entry.insert(Member {
             number,
             label,

@@ -176,10 +176,10 @@ pub(super) enum Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ready::Ready;
+    use crate::ready::Rounds;
 
     fn inbox(datagrams_max: usize) -> Inbox {
-        Inbox::new(Token::new(0, &Arc::new(Ready::default())), 1, datagrams_max)
+        Inbox::new(Rounds::default().token(0), 1, datagrams_max)
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::{
     table::{Share, Table},
 };
 use crate::{
-    ready::{Ready, Token},
+    ready::{Rounds, Token},
     transport::{Event, Limits, SessionLimits},
 };
 
@@ -75,7 +75,7 @@ pub struct Session {
     connect: ConnectStream,
     pub(super) table: Arc<Table>,
     inbox: Arc<Inbox>,
-    pub(super) ready: Arc<Ready>,
+    pub(super) rounds: Rounds,
     connect_part: Part,
     inbox_part: Part,
     datagrams_part: Part,
@@ -84,8 +84,6 @@ pub struct Session {
     /// Whether the handler knows that the session is to end.
     draining_told: bool,
     sending_datagram: Option<SendingDatagram>,
-    /// What is ready and not looked at yet.
-    turn: VecDeque<usize>,
     pub(super) events: VecDeque<Event>,
     /// Bytes given out with the last event, whose credit goes back with the next call.
     lent: u64,
@@ -123,8 +121,8 @@ struct Part {
 }
 
 impl Part {
-    fn new(number: usize, ready: &Arc<Ready>) -> Self {
-        let token = Token::new(number, ready);
+    fn new(number: usize, rounds: &Rounds) -> Self {
+        let token = rounds.token(number);
         Self {
             waker: token.clone().into(),
             token,
@@ -146,8 +144,8 @@ impl Session {
             codes,
             peer,
         } = terms;
-        let ready = Arc::new(Ready::default());
-        let inbox_part = Part::new(INBOX, &ready);
+        let mut rounds = Rounds::default();
+        let inbox_part = Part::new(INBOX, &rounds);
         // One more than may be open, so that the first one beyond the limit is seen to be.
         let waiting_max = 2 * limits.streams_per_kind as usize + 1;
         let inbox = Arc::new(Inbox::new(
@@ -156,8 +154,8 @@ impl Session {
             limits.datagrams_in,
         ));
         table.begin(id, &inbox, Share::of(&limits));
-        let connect_part = Part::new(CONNECT, &ready);
-        connect_part.token.arm();
+        let connect_part = Part::new(CONNECT, &rounds);
+        rounds.again(&connect_part.token);
         let resets = Resets::new(limits.delayed_resets);
         Self {
             id,
@@ -182,15 +180,14 @@ impl Session {
             connect,
             table,
             inbox,
-            datagrams_part: Part::new(DATAGRAMS, &ready),
-            resets_part: Part::new(RESETS, &ready),
+            datagrams_part: Part::new(DATAGRAMS, &rounds),
+            resets_part: Part::new(RESETS, &rounds),
             resets,
             draining_told: false,
             connect_part,
             inbox_part,
-            ready,
+            rounds,
             sending_datagram: None,
-            turn: VecDeque::new(),
             events: VecDeque::new(),
             lent: 0,
             datagram_first: false,
@@ -219,11 +216,7 @@ impl Session {
             if self.over {
                 return Poll::Pending;
             }
-            self.ready.register(cx.waker());
-            if self.turn.is_empty() {
-                self.ready.take(&mut self.turn);
-            }
-            let Some(number) = self.turn.pop_front() else {
+            let Some(number) = self.rounds.next(cx.waker()) else {
                 return Poll::Pending;
             };
             match number {
@@ -290,8 +283,8 @@ impl Session {
     }
 
     /// Has datagrams sent that wait in the queue.
-    pub(super) fn arm_datagrams(&self) {
-        self.datagrams_part.token.arm();
+    pub(super) fn arm_datagrams(&mut self) {
+        self.rounds.again(&self.datagrams_part.token);
     }
 
     fn pop_event(&mut self) -> Option<Event> {
@@ -365,7 +358,7 @@ impl Session {
             Poll::Ready(Received::Fin) => self.core.receive_fin(),
             Poll::Ready(Received::Aborted) => self.receive_abort(),
         }
-        self.connect_part.token.arm();
+        self.rounds.again(&self.connect_part.token);
     }
 
     fn receive_abort(&mut self) {
@@ -396,7 +389,7 @@ impl Session {
             }
             Delivery::Notice(Notice::Lost(code, reason)) => self.lost(code, &reason),
         }
-        self.inbox_part.token.arm();
+        self.rounds.again(&self.inbox_part.token);
     }
 
     /// A capsule, a GOAWAY and the host may all say it.
@@ -413,8 +406,8 @@ impl Session {
     }
 
     /// Has delayed resets looked at.
-    pub(super) fn arm_resets(&self) {
-        self.resets_part.token.arm();
+    pub(super) fn arm_resets(&mut self) {
+        self.rounds.again(&self.resets_part.token);
     }
 
     /// The connection is lost. What the peer said on the CONNECT stream before that still counts.

@@ -14,7 +14,7 @@ use super::{
     session::{FIRST_STREAM, Session, kind},
     stream::{Arrival, Read, RecvHalf, SendEnd, SendHalf, Stream},
 };
-use crate::{ready::Token, transport::Event};
+use crate::transport::Event;
 
 /// Less room than this is not worth a read, unless it is all there is.
 const READ_ROOM_MIN: usize = 4 << 10;
@@ -57,10 +57,10 @@ impl Session {
     ) -> usize {
         let entry = self.streams.vacant_entry();
         let slot = entry.key();
-        let mut stream = Stream::new(id, by_peer, Token::new(FIRST_STREAM + slot, &self.ready));
+        let mut stream = Stream::new(id, by_peer, self.rounds.token(FIRST_STREAM + slot));
         stream.send = send;
         stream.recv = recv;
-        stream.token.arm();
+        self.rounds.again(&stream.token);
         entry.insert(stream);
         self.slots.insert(id, slot);
         self.count(by_peer, id.dir(), true);
@@ -86,7 +86,7 @@ impl Session {
             self.watch_stop(slot);
         } else {
             // Watched when next looked at: the handler may well end the stream before.
-            stream.token.arm();
+            self.rounds.again(&stream.token);
         }
     }
 
@@ -173,7 +173,7 @@ impl Session {
             Poll::Pending | Poll::Ready(Read::Lost) => {}
             Poll::Ready(Read::Data(data, fin)) => {
                 if recv.has_ahead() {
-                    stream.token.arm();
+                    self.rounds.again(&stream.token);
                 }
                 if fin {
                     stream.recv = Half::Finished;
@@ -281,9 +281,9 @@ impl Session {
         }
     }
 
-    pub(super) fn arm_streams(&self) {
+    pub(super) fn arm_streams(&mut self) {
         for (_, stream) in &self.streams {
-            stream.token.arm();
+            self.rounds.again(&stream.token);
         }
     }
 

@@ -312,7 +312,7 @@ fn deliver(inbox: &Inbox, stream: Arrival) {
 #[cfg(test)]
 mod tests {
     use super::{super::inbox::Delivery, *};
-    use crate::ready::{Ready, Token};
+    use crate::ready::Rounds;
 
     #[test]
     fn a_session_that_begins_on_a_lost_connection_is_told_so() {
@@ -321,7 +321,7 @@ mod tests {
         let lost = Notice::Lost(0, "connection lost".to_owned());
         assert!(table.decide(id, 1));
         table.notify(&lost);
-        let token = Token::new(0, &Arc::new(Ready::default()));
+        let token = Rounds::default().token(0);
         let inbox = Arc::new(Inbox::new(token, 1, 1));
         table.begin(id, &inbox, Share::default());
         let told = inbox.take(false);
