@@ -13,6 +13,7 @@ use wharf_proto::code::HttpCode;
 
 use super::{Limits, phase::Shared};
 
+mod allowance;
 mod body;
 mod classify;
 mod client;

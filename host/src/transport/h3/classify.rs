@@ -7,7 +7,6 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker, ready},
-    time::Duration,
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -20,13 +19,14 @@ use wharf_proto::{
 };
 
 use super::{
+    allowance::allow,
     filter::Filter,
     quic_code,
     stream::{Arrival, app_code},
     table::Table,
     tap::{Bidi, Notes, RecvSide},
 };
-use crate::transport::Role;
+use crate::transport::{Limits, Role};
 
 /// A stream header is two varints.
 const HEADER_MAX: usize = 2 * VarInt::MAX_SIZE;
@@ -49,10 +49,7 @@ pub(super) struct Sorter {
     pub(super) notes: Arc<Notes>,
     pub(super) uni: mpsc::Sender<RecvSide>,
     pub(super) bidi: mpsc::Sender<Bidi>,
-    pub(super) field_section: u32,
-    pub(super) setup_timeout: Duration,
-    /// How many streams may be without their header.
-    pub(super) pending_streams: usize,
+    pub(super) limits: Arc<Limits>,
 }
 
 type Pending =
@@ -110,6 +107,9 @@ impl Sorter {
         recv: quinn::RecvStream,
         pending: &mut Pending,
     ) {
+        if self.table.peer_streams.opened() {
+            allow(&self.conn, &self.table, &self.limits);
+        }
         let mut header = Header {
             send,
             recv,
@@ -118,13 +118,13 @@ impl Sorter {
         match header.poll_kind(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(kind)) => self.sort(header, kind),
             Poll::Ready(Err(ended)) => self.ended(header, ended),
-            Poll::Pending if pending.len() >= self.pending_streams => {
+            Poll::Pending if pending.len() >= self.limits.pending_streams => {
                 self.table.seen(header.id());
                 header.refuse(HttpCode::H3_EXCESSIVE_LOAD);
             }
             Poll::Pending => {
                 self.asked(header.id());
-                let (timeout, table) = (self.setup_timeout, self.table.clone());
+                let (timeout, table) = (self.limits.setup_timeout, self.table.clone());
                 pending.push(Box::pin(async move {
                     let kind = tokio::time::timeout(
                         timeout,
@@ -223,7 +223,7 @@ impl Sorter {
             self.conn.clone(),
             header.read,
             0,
-            Some(Filter::request(self.field_section)),
+            Some(Filter::request(self.limits.field_section)),
             self.notes.clone(),
         )?;
         match self.bidi.try_reserve() {

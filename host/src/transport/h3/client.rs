@@ -65,6 +65,7 @@ pub(in crate::transport) async fn connect(
 ) -> Result<Connected, ConnectError> {
     let until = Instant::now() + limits.setup_timeout;
     let config = client_config(tls, limits)?;
+    let limits = &Arc::new(limits.clone());
     let late = |what| format!("{what} within {:?}", limits.setup_timeout);
     let beginning = async {
         let dial = |address| dial(address, server_name, config.clone());
@@ -176,15 +177,11 @@ struct Asking {
 impl Asking {
     /// Begins HTTP/3, and waits for the server's SETTINGS, before which no request for a session may be sent (WebTransport
     /// over HTTP/3, "Establishing a WebTransport-Capable HTTP/3 Connection").
-    async fn begin(mut carrier: Carrier, limits: &Limits) -> Result<Self, ConnectError> {
+    async fn begin(mut carrier: Carrier, limits: &Arc<Limits>) -> Result<Self, ConnectError> {
         let conn = carrier.conn.clone();
         let lost = |error: &dyn fmt::Display| ConnectError::Unreachable(format!("HTTP/3: {error}"));
         let notes = Arc::new(Notes::default());
-        let table = Arc::new(Table::new(
-            limits.early_streams,
-            limits.early_datagrams,
-            limits.setup_timeout,
-        ));
+        let table = Arc::new(Table::new(limits));
         let (uni, uni_streams) = mpsc::channel(H3_QUEUE);
         let (bidi, bidi_streams) = mpsc::channel(1); // a server opens none for `h3`
         let ours = Ours {
@@ -214,9 +211,7 @@ impl Asking {
             notes: notes.clone(),
             uni,
             bidi,
-            field_section: limits.field_section,
-            setup_timeout: limits.setup_timeout,
-            pending_streams: limits.pending_streams,
+            limits: limits.clone(),
         };
         let goaway = notes.goaway.subscribe();
         let driven = drive(conn.clone(), http, sorter, table.clone(), goaway);
@@ -301,7 +296,7 @@ impl Asking {
         Ok(id)
     }
 
-    fn begun(self, begun: Begun, limits: &Limits) -> Connected {
+    fn begun(self, begun: Begun, limits: &Arc<Limits>) -> Connected {
         let Begun {
             id,
             stream,
@@ -311,7 +306,7 @@ impl Asking {
         let note = self.notes.take_request(id.into());
         let terms = Terms {
             limits: limits.session.clone(),
-            shared: Arc::new(limits.clone()),
+            shared: limits.clone(),
             codes: self.version.codes(),
             peer: self.settings.flow_control(),
         };

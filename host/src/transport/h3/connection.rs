@@ -10,13 +10,14 @@ use tokio::{sync::mpsc, task::JoinSet};
 use wharf_proto::{code::HttpCode, id::SessionId};
 
 use super::{
+    allowance::Grant,
     classify::Sorter,
     filter::FIELD_SECTION_SLACK,
     inbox::Notice,
     quic_code,
     request::{Asked, Exchange, Incoming},
     settings::{Ours, PeerSettings},
-    table::{Share, Table},
+    table::Table,
     tap::{Notes, RequestNote, Tap},
 };
 use crate::transport::{
@@ -40,40 +41,8 @@ pub(super) fn transport_config(limits: &Limits) -> quinn::TransportConfig {
         .send_window(limits.connection_send_window)
         .datagram_receive_buffer_size(Some(1 << 20))
         .datagram_send_buffer_size(1 << 20);
-    let one = Allowance::new(limits, Share::of(&limits.session));
+    Grant::first(limits).configure(&mut config);
     config
-        .receive_window(one.receive_window)
-        .max_concurrent_bidi_streams(one.streams)
-        .max_concurrent_uni_streams(one.streams);
-    config
-}
-
-/// What QUIC allows the peer over all of a connection's sessions.
-pub(super) struct Allowance {
-    receive_window: quinn::VarInt,
-    streams: quinn::VarInt,
-}
-
-impl Allowance {
-    /// For sessions whose limits come to that.
-    pub(super) fn new(limits: &Limits, share: Share) -> Self {
-        // Capsules, headers and what is HTTP must always find room: streams may wait for the credit that a capsule brings,
-        // and the peer for those. Sessions never use more than was granted them; QUIC's own grant may lag behind by an
-        // eighth, which is when quinn renews it.
-        let bytes = share.bytes.saturating_add(64 << 10);
-        let bytes = bytes.saturating_add(bytes.div_ceil(7));
-        Self {
-            receive_window: quinn::VarInt::from_u64(bytes).unwrap_or(quinn::VarInt::MAX),
-            streams: share.streams.saturating_add(limits.http_streams).into(),
-        }
-    }
-
-    /// Lets the peer use as much. QUIC takes nothing back that was granted before.
-    pub(super) fn apply(&self, conn: &quinn::Connection) {
-        conn.set_receive_window(self.receive_window);
-        conn.set_max_concurrent_bi_streams(self.streams);
-        conn.set_max_concurrent_uni_streams(self.streams);
-    }
 }
 
 /// A QUIC connection that is served: its requests come out of it, and its sessions live by it.
@@ -95,11 +64,7 @@ pub struct Connection {
 impl Connection {
     pub(super) fn new(conn: quinn::Connection, shared: Arc<Shared>) -> Self {
         let limits = &shared.limits;
-        let table = Arc::new(Table::new(
-            limits.early_streams,
-            limits.early_datagrams,
-            limits.setup_timeout,
-        ));
+        let table = Arc::new(Table::new(limits));
         let (sender, requests) = mpsc::channel(limits.requests.max(1));
         let mut serving = JoinSet::new();
         serving.spawn(serve(conn.clone(), shared, table.clone(), sender));
@@ -168,9 +133,7 @@ async fn serve(
         notes: notes.clone(),
         uni,
         bidi,
-        field_section: limits.field_section,
-        setup_timeout: limits.setup_timeout,
-        pending_streams: limits.pending_streams,
+        limits: limits.clone(),
     };
     let requests = Requests {
         server_name: server_name(&conn),
@@ -413,21 +376,4 @@ fn protocol<'a>(head: &'a http::Request<()>, note: &'a RequestNote) -> Option<&'
     let shown = head.extensions().get::<h3::ext::Protocol>();
     let token = note.token.as_deref();
     token.or(shown.map(h3::ext::Protocol::as_str))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sessions_that_use_up_their_credit_leave_the_connection_room_for_capsules() {
-        let limits = Limits::default();
-        for sessions in [1_u32, 2, 64] {
-            let one = Share::of(&limits.session);
-            let share = (0..sessions).fold(Share::default(), |all, _| all.with(one));
-            let window = Allowance::new(&limits, share).receive_window.into_inner();
-            let granted = u64::from(limits.session.session_receive_credit) * u64::from(sessions);
-            assert!(window - window / 8 >= granted + (64 << 10), "{sessions}");
-        }
-    }
 }

@@ -12,11 +12,11 @@ use wharf_proto::{
 };
 
 use super::{
+    allowance::allow,
     body::Body,
     connect::ConnectStream,
-    connection::Allowance,
     session::{Session, Terms},
-    table::{Share, Table},
+    table::Table,
     tap::{Bidi, RequestNote},
 };
 use crate::transport::{Request, Response, SessionLimits, head, phase::Shared};
@@ -155,9 +155,7 @@ impl Incoming {
             ConnectStream::new(Body::Server(stream), self.note),
             self.asked.table.clone(),
         );
-        let limits = &self.shared.limits;
-        let share = self.asked.table.share(Share::of(&limits.session));
-        Allowance::new(limits, share).apply(&self.conn);
+        allow(&self.conn, &self.asked.table, &self.shared.limits);
         Ok(session)
     }
 

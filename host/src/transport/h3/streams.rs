@@ -270,6 +270,9 @@ impl Session {
         self.resets.flush();
         (self.buffered, self.ahead, self.datagram_bytes_out) = (0, 0, 0);
         self.datagrams_out.clear();
+        self.own_streams = [0; 2];
+        let open = std::mem::take(&mut self.peer_streams).iter().sum();
+        self.table.peer_streams.closed(open);
         self.table.end(self.id);
     }
 
@@ -295,5 +298,8 @@ impl Session {
         };
         let count = &mut counts[kind(dir)];
         *count = if open { *count + 1 } else { *count - 1 };
+        if by_peer && !open {
+            self.table.peer_streams.closed(1);
+        }
     }
 }

@@ -18,10 +18,11 @@ use wharf_proto::{
 };
 
 use super::{
+    allowance::{Grant, PeerStreams},
     inbox::{Inbox, Notice, Refused},
     stream::Arrival,
 };
-use crate::transport::SessionLimits;
+use crate::transport::{Limits, SessionLimits};
 
 /// The session table of one connection.
 #[derive(Debug)]
@@ -29,6 +30,7 @@ pub(super) struct Table {
     early_streams: usize,
     early_datagrams: usize,
     hold: Duration,
+    pub(super) peer_streams: PeerStreams,
     state: Mutex<State>,
 }
 
@@ -55,6 +57,7 @@ enum Entry {
 /// What sessions let their peer send ahead and hold open.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Share {
+    pub(super) sessions: u32,
     pub(super) bytes: u64,
     /// Of each kind, with the one that carries the session.
     pub(super) streams: u32,
@@ -63,6 +66,7 @@ pub(super) struct Share {
 impl Share {
     pub(super) fn of(limits: &SessionLimits) -> Self {
         Self {
+            sessions: 1,
             bytes: limits.session_receive_credit.into(),
             streams: limits.streams_per_kind.saturating_add(1),
         }
@@ -70,6 +74,7 @@ impl Share {
 
     pub(super) fn with(self, other: Self) -> Self {
         Self {
+            sessions: self.sessions.saturating_add(other.sessions),
             bytes: self.bytes.saturating_add(other.bytes),
             streams: self.streams.saturating_add(other.streams),
         }
@@ -84,11 +89,12 @@ struct EarlyStream {
 }
 
 impl Table {
-    pub(super) fn new(early_streams: usize, early_datagrams: usize, hold: Duration) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            early_streams,
-            early_datagrams,
-            hold,
+            early_streams: limits.early_streams,
+            early_datagrams: limits.early_datagrams,
+            hold: limits.setup_timeout,
+            peer_streams: PeerStreams::new(&Grant::first(limits)),
             state: Mutex::default(),
         }
     }
@@ -316,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_session_that_begins_on_a_lost_connection_is_told_so() {
-        let table = Table::new(1, 1, Duration::ZERO);
+        let table = Table::new(&Limits::default());
         let id = SessionId::try_from(0).unwrap();
         let lost = Notice::Lost(0, "connection lost".to_owned());
         assert!(table.decide(id, 1));
