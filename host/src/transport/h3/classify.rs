@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use tokio::sync::mpsc;
 use wharf_proto::{
     code::{HttpCode, Violation},
@@ -21,12 +21,16 @@ use wharf_proto::{
 use super::{
     allowance::allow,
     filter::Filter,
+    inbox::Inbox,
     quic_code,
     stream::{Arrival, app_code},
     table::Table,
     tap::{Bidi, Notes, RecvSide},
 };
 use crate::transport::{Limits, Role};
+
+/// How many of a kind are sorted in one go, so that none of the other kinds waits for more.
+const BATCH: usize = 64;
 
 /// A stream header is two varints.
 const HEADER_MAX: usize = 2 * VarInt::MAX_SIZE;
@@ -69,10 +73,10 @@ impl Sorter {
             };
             let result = tokio::select! {
                 uni = self.conn.accept_uni() => uni.map(|recv| self.begin(None, recv, &mut pending)),
-                bidi = self.conn.accept_bi() => {
-                    bidi.map(|(send, recv)| self.begin(Some(send), recv, &mut pending))
+                bidi = self.conn.accept_bi() => bidi.and_then(|bidi| self.streams(bidi, &mut pending)),
+                datagram = self.conn.read_datagram() => {
+                    datagram.and_then(|datagram| self.datagrams(datagram))
                 }
-                datagram = self.conn.read_datagram() => datagram.map(|datagram| self.datagram(datagram)),
                 Some(sorted) = pending.next() => {
                     match sorted {
                         Some((header, Ok(kind))) => {
@@ -98,6 +102,24 @@ impl Sorter {
                 return error;
             }
         }
+    }
+
+    /// Sorts a bidirectional stream, and those that came with it.
+    fn streams(
+        &self,
+        first: (quinn::SendStream, quinn::RecvStream),
+        pending: &mut Pending,
+    ) -> Result<(), quinn::ConnectionError> {
+        let (send, recv) = first;
+        self.begin(Some(send), recv, pending);
+        for _ in 1..BATCH {
+            let Some(bidi) = self.conn.accept_bi().now_or_never() else {
+                break;
+            };
+            let (send, recv) = bidi?;
+            self.begin(Some(send), recv, pending);
+        }
+        Ok(())
     }
 
     /// Sorts a new stream at once where its header is there, as it nearly always is.
@@ -274,18 +296,40 @@ impl Sorter {
         })
     }
 
-    fn datagram(&self, mut datagram: Bytes) {
+    /// Sorts a datagram, and those that came with it.
+    fn datagrams(&self, first: Bytes) -> Result<(), quinn::ConnectionError> {
+        let mut last = None;
+        self.datagram(first, &mut last);
+        for _ in 1..BATCH {
+            let Some(datagram) = self.conn.read_datagram().now_or_never() else {
+                break;
+            };
+            self.datagram(datagram?, &mut last);
+        }
+        Ok(())
+    }
+
+    /// Sorts a datagram; the next one is most likely the same session's, whose inbox is kept at hand.
+    fn datagram(&self, mut datagram: Bytes, last: &mut Option<(SessionId, Arc<Inbox>)>) {
         let quarter = VarInt::decode(&datagram);
         let session = quarter.and_then(|(quarter, size)| {
             datagram.advance(size);
             SessionId::from_quarter(quarter).ok()
         });
-        match session {
-            Some(session) => self.table.deliver_datagram(session, datagram),
-            None => self.conn.close(
+        let Some(session) = session else {
+            return self.conn.close(
                 quic_code(HttpCode::H3_DATAGRAM_ERROR),
                 b"a datagram names no request stream",
-            ),
+            );
+        };
+        match last {
+            Some((id, inbox)) if *id == session => {
+                inbox.put_datagram(datagram); // one that is over takes none
+            }
+            _ => {
+                let inbox = self.table.deliver_datagram(session, datagram);
+                *last = inbox.map(|inbox| (session, inbox));
+            }
         }
     }
 }

@@ -23,6 +23,9 @@ use super::{
 };
 use crate::transport::{Closer, CommandError, Info, exporter};
 
+/// No packet holds more; what it does hold is QUIC's to say.
+const DATAGRAM_MAX: usize = u16::MAX as usize;
+
 impl Session {
     pub(in crate::transport) fn id(&self) -> u64 {
         self.id.into()
@@ -195,34 +198,33 @@ impl Session {
         if self.core.is_closed() {
             return Err(CommandError::Closed);
         }
-        let max = self
-            .conn
-            .max_datagram_size()
-            .ok_or(CommandError::Unsupported)?;
         let quarter = self.id.quarter();
         let len = quarter.size() + payload.len();
-        if len > max {
+        if len > DATAGRAM_MAX {
             return Err(CommandError::TooLarge);
         }
         let mut datagram = BytesMut::with_capacity(len);
         quarter.encode(&mut datagram);
         datagram.put_slice(payload);
         let datagram = datagram.freeze();
-        if self.datagrams_out.is_empty() && self.conn.datagram_send_buffer_space() >= len {
-            match self.conn.send_datagram(datagram) {
-                Ok(()) => self.counters.datagrams_sent += 1,
-                Err(quinn::SendDatagramError::TooLarge) => return Err(CommandError::TooLarge),
+        if self.datagrams_out.is_empty() && self.table.datagrams_have_room(&self.conn, len) {
+            return match self.conn.send_datagram(datagram) {
+                Ok(()) => {
+                    self.counters.datagrams_sent += 1;
+                    Ok(())
+                }
+                Err(quinn::SendDatagramError::TooLarge) => Err(CommandError::TooLarge),
                 Err(
                     quinn::SendDatagramError::UnsupportedByPeer
                     | quinn::SendDatagramError::Disabled,
-                ) => {
-                    return Err(CommandError::Unsupported);
-                }
-                Err(quinn::SendDatagramError::ConnectionLost(_)) => {
-                    return Err(CommandError::Closed);
-                }
-            }
-            return Ok(());
+                ) => Err(CommandError::Unsupported),
+                Err(quinn::SendDatagramError::ConnectionLost(_)) => Err(CommandError::Closed),
+            };
+        }
+        match self.conn.max_datagram_size() {
+            None => return Err(CommandError::Unsupported),
+            Some(max) if len > max => return Err(CommandError::TooLarge),
+            Some(_) => {}
         }
         if self.datagrams_out.len() >= self.limits.datagrams_out {
             self.counters.datagrams_dropped += 1;

@@ -5,7 +5,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -45,6 +48,9 @@ pub(super) struct Inbox {
     streams_max: usize,
     datagrams_max: usize,
     state: Mutex<State>,
+    // These change with the state, and are read without its lock.
+    datagram_bytes: AtomicUsize,
+    datagrams_dropped: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -53,8 +59,6 @@ struct State {
     notices: VecDeque<Notice>,
     streams: VecDeque<Arrival>,
     datagrams: VecDeque<Bytes>,
-    datagram_bytes: usize,
-    datagrams_dropped: u64,
     /// Streams that were lost: bidirectional, unidirectional.
     lost: [u32; 2],
 }
@@ -66,6 +70,8 @@ impl Inbox {
             streams_max,
             datagrams_max,
             state: Mutex::default(),
+            datagram_bytes: AtomicUsize::new(0),
+            datagrams_dropped: AtomicU64::new(0),
         }
     }
 
@@ -90,14 +96,17 @@ impl Inbox {
             return;
         }
         if state.datagrams.len() >= self.datagrams_max {
-            state.datagrams_dropped += 1;
+            self.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
             let Some(oldest) = state.datagrams.pop_front() else {
                 return; // a limit of zero
             };
-            state.datagram_bytes -= oldest.len();
+            self.datagram_bytes
+                .fetch_sub(oldest.len(), Ordering::Relaxed);
         }
-        state.datagram_bytes += datagram.len();
+        self.datagram_bytes
+            .fetch_add(datagram.len(), Ordering::Relaxed);
         state.datagrams.push_back(datagram);
+        drop(state);
         self.token.arm();
     }
 
@@ -136,7 +145,8 @@ impl Inbox {
             return Some(Delivery::Stream(stream));
         }
         let datagram = state.datagrams.pop_front()?;
-        state.datagram_bytes -= datagram.len();
+        self.datagram_bytes
+            .fetch_sub(datagram.len(), Ordering::Relaxed);
         Some(Delivery::Datagram(datagram))
     }
 
@@ -145,18 +155,18 @@ impl Inbox {
         let mut state = self.state();
         state.closed = true;
         state.datagrams.clear();
-        state.datagram_bytes = 0;
+        self.datagram_bytes.store(0, Ordering::Relaxed);
         std::mem::take(&mut state.streams)
     }
 
     /// How many bytes of datagrams wait.
     pub(super) fn datagram_bytes(&self) -> usize {
-        self.state().datagram_bytes
+        self.datagram_bytes.load(Ordering::Relaxed)
     }
 
     /// How many datagrams made room for others.
     pub(super) fn datagrams_dropped(&self) -> u64 {
-        self.state().datagrams_dropped
+        self.datagrams_dropped.load(Ordering::Relaxed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -6,7 +6,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,6 +34,8 @@ pub(super) struct Table {
     early_datagrams: usize,
     hold: Duration,
     pub(super) peer_streams: PeerStreams,
+    /// Bytes that QUIC's queue of datagrams takes for sure.
+    datagram_room: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -95,6 +100,7 @@ impl Table {
             early_datagrams: limits.early_datagrams,
             hold: limits.setup_timeout,
             peer_streams: PeerStreams::new(&Grant::first(limits)),
+            datagram_room: AtomicUsize::new(0),
             state: Mutex::default(),
         }
     }
@@ -219,19 +225,43 @@ impl Table {
         }
     }
 
-    /// Passes a datagram on, holds it, or drops it.
-    pub(super) fn deliver_datagram(&self, session: SessionId, datagram: Bytes) {
+    /// Passes a datagram on, holds it, or drops it. Gives the inbox of its session, where that lives.
+    pub(super) fn deliver_datagram(
+        &self,
+        session: SessionId,
+        datagram: Bytes,
+    ) -> Option<Arc<Inbox>> {
         let mut state = self.state();
         match state.sessions.get(&session) {
-            Some(Entry::Live(inbox, _)) => return inbox.put_datagram(datagram),
+            Some(Entry::Live(inbox, _)) => {
+                inbox.put_datagram(datagram);
+                return Some(inbox.clone());
+            }
             Some(Entry::Asked | Entry::Deciding) => {}
             None if u64::from(session) >= state.seen_below => {}
-            None => return,
+            None => return None,
         }
         if state.datagrams.len() >= self.early_datagrams && state.datagrams.pop_front().is_none() {
-            return; // a limit of zero
+            return None; // a limit of zero
         }
         state.datagrams.push_back((session, datagram));
+        None
+    }
+
+    /// Whether QUIC's queue takes a datagram of that length without dropping another, which the caller then sends. QUIC is
+    /// asked now and then only, and then half of what it has left is kept in reserve, because sessions may ask at once.
+    pub(super) fn datagrams_have_room(&self, conn: &quinn::Connection, len: usize) -> bool {
+        let room = &self.datagram_room;
+        let take = |room: usize| room.checked_sub(len);
+        if room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+        {
+            return true;
+        }
+        let left = conn.datagram_send_buffer_space().checked_sub(len);
+        room.store(left.unwrap_or(0) / 2, Ordering::Relaxed);
+        left.is_some()
     }
 
     /// When the next early stream has been held long enough.
