@@ -1,6 +1,6 @@
 //! Serves one session with one fresh instance.
 
-use std::{fmt, future::poll_fn, sync::Arc};
+use std::{fmt, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use super::{
     Exit, Label,
@@ -12,6 +12,9 @@ use crate::{
     metrics::{Closing, Stats},
     transport::{Closer, Event, Request, Response, Session},
 };
+
+/// What the calls of one turn may spend, about. What they send goes out with its end.
+const TURN_MAX: Duration = Duration::from_micros(200);
 
 /// An instance for one session. Dropping it frees everything it had.
 pub struct Guest {
@@ -56,8 +59,9 @@ impl Guest {
     ///
     /// Dropping the future aborts the session: the peer sees its CONNECT stream reset, the guest sees nothing.
     pub async fn run(mut self, session: Session, request: &Request) -> Exit {
+        let turns = session.turns();
         let number = self.instance.join(session, self.label.clone());
-        let served = self.serve(number, request).await;
+        let served = turns.run(pin!(self.serve(number, request))).await;
         let session = self.instance.leave(number);
         let label = self.label.clone();
         drop(self);
@@ -72,11 +76,13 @@ impl Guest {
             instance, meter, ..
         } = self;
         instance.construct(meter, number, request).await?;
+        let mut before = meter.spent();
         loop {
             let next = poll_fn(|cx| {
                 let next = instance.poll_next(number, cx);
                 if next.is_pending() {
                     meter.idle();
+                    before = meter.spent();
                 }
                 next
             })
@@ -86,7 +92,12 @@ impl Guest {
             if over {
                 return Ok(());
             }
-            tokio::task::coop::consume_budget().await;
+            if meter.spent() - before < TURN_MAX {
+                tokio::task::coop::consume_budget().await;
+            } else {
+                before = meter.spent();
+                tokio::task::yield_now().await;
+            }
         }
     }
 }

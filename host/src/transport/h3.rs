@@ -22,6 +22,7 @@ mod connect;
 mod connection;
 mod drivers;
 mod filter;
+mod hold;
 mod inbox;
 mod listener;
 mod qpack;
@@ -36,6 +37,7 @@ mod tap;
 
 pub(super) use client::connect;
 pub use connection::Connection;
+pub(super) use hold::Hold;
 pub(crate) use listener::{Listener, bind};
 pub use request::{Exchange, Incoming};
 pub use session::Session;
@@ -88,7 +90,7 @@ impl Acceptor {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn accept(&self, conn: quinn::Connection) -> Connection {
-        Connection::new(conn, self.shared.clone())
+        Connection::new(conn, self.shared.clone(), Hold::default())
     }
 
     /// Sends GOAWAY on all connections, takes no new session on any of them, and asks the sessions that live to end,

@@ -2,7 +2,9 @@
 
 use std::{
     fmt,
+    future::Future,
     net::SocketAddr,
+    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -85,6 +87,14 @@ impl Session {
             Carried::Http3(session) => Box::new(session.stopper()),
             Carried::Http2(session) => Box::new(session.stopper()),
         }
+    }
+
+    /// Gives what a task drives the session by, so that what one of its polls sends goes out together.
+    pub(crate) fn turns(&self) -> Turns {
+        Turns(match &self.0 {
+            Carried::Http3(session) => Some(session.hold()),
+            Carried::Http2(_) => None, // its connection's task sends, and contends with nobody
+        })
     }
 
     /// Opens a stream. The peer learns of it before any data.
@@ -239,6 +249,19 @@ impl From<h3::Session> for Session {
 impl From<h2::Session> for Session {
     fn from(session: h2::Session) -> Self {
         Self(Carried::Http2(Box::new(session)))
+    }
+}
+
+/// How a task drives a session in turns: what it does between two times that it waits.
+pub(crate) struct Turns(Option<h3::Hold>);
+
+impl Turns {
+    /// Runs the future that drives the session, whose polls are to be short: its connection sends when one is over.
+    pub(crate) async fn run<T>(self, task: Pin<&mut impl Future<Output = T>>) -> T {
+        match self.0 {
+            Some(hold) => hold.turns(task).await,
+            None => task.await,
+        }
     }
 }
 

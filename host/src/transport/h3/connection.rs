@@ -13,6 +13,7 @@ use super::{
     allowance::Grant,
     classify::Sorter,
     filter::FIELD_SECTION_SLACK,
+    hold::Hold,
     inbox::Notice,
     quic_code,
     request::{Asked, Exchange, Incoming},
@@ -62,12 +63,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(conn: quinn::Connection, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(conn: quinn::Connection, shared: Arc<Shared>, hold: Hold) -> Self {
         let limits = &shared.limits;
         let table = Arc::new(Table::new(limits));
         let (sender, requests) = mpsc::channel(limits.requests.max(1));
         let mut serving = JoinSet::new();
-        serving.spawn(serve(conn.clone(), shared, table.clone(), sender));
+        serving.spawn(serve(conn.clone(), shared, table.clone(), hold, sender));
         Self {
             requests,
             conn,
@@ -112,6 +113,7 @@ async fn serve(
     conn: quinn::Connection,
     shared: Arc<Shared>,
     table: Arc<Table>,
+    hold: Hold,
     requested: mpsc::Sender<Box<Requested>>,
 ) {
     let limits = &shared.limits;
@@ -141,6 +143,7 @@ async fn serve(
         shared: shared.clone(),
         table: table.clone(),
         notes,
+        hold,
         requested,
     };
     let lost = tokio::select! {
@@ -189,6 +192,7 @@ struct Requests {
     shared: Arc<Shared>,
     table: Arc<Table>,
     notes: Arc<Notes>,
+    hold: Hold,
     requested: mpsc::Sender<Box<Requested>>,
 }
 
@@ -355,6 +359,7 @@ impl Requests {
             flow_control: settings.flow_control(),
             codes: version.codes(),
             conn: self.conn.clone(),
+            hold: self.hold.clone(),
             shared: self.shared.clone(),
             limits: self.shared.limits.session.clone(),
             asked,

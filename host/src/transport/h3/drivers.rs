@@ -5,6 +5,8 @@ use std::{future::Future, io, net::UdpSocket, pin::Pin, sync::Arc, time::Instant
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use tokio::sync::watch;
 
+use super::hold::Hold;
+
 /// Tokio, for `quinn`, with a count of the tasks that run. All clones are one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Drivers {
@@ -38,9 +40,13 @@ impl Drop for Running {
 impl Runtime for Drivers {
     fn spawn(&self, driver: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let running = Running::new(&self.running);
+        let hold = Hold::next();
         tokio::spawn(async move {
             let _running = running; // dropped after the driver, which ends at its await
-            driver.await;
+            match hold {
+                Some(hold) => hold.drive(driver).await,
+                None => driver.await,
+            }
         });
     }
 

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{sync::mpsc, task::JoinSet};
 use wharf_proto::code::HttpCode;
 
-use super::{Acceptor, drivers::Drivers, quic_code};
+use super::{Acceptor, Connection, drivers::Drivers, hold::Hold, quic_code};
 use crate::transport::{
     Gate, HttpVersion, Limits, Requested,
     gate::{Full, Pass},
@@ -185,7 +185,8 @@ impl Accept {
     async fn pass_on(self: Arc<Self>, incoming: quinn::Incoming, mut pass: Pass) {
         let failed = |kind| self.gate.metrics().handshake_failed(HTTP, kind);
         let timeout = self.acceptor.shared.limits.setup_timeout;
-        let conn = match tokio::time::timeout(timeout, incoming.into_future()).await {
+        let (hold, handshake) = Hold::on_driver_of(|| incoming.into_future());
+        let conn = match tokio::time::timeout(timeout, handshake).await {
             Ok(Ok(conn)) => conn,
             // A failed handshake is the peer's affair.
             Ok(Err(error)) => {
@@ -199,7 +200,7 @@ impl Accept {
         };
         pass.agreed();
         let _open = self.gate.metrics().connected(HTTP);
-        let mut connection = self.acceptor.accept(conn);
+        let mut connection = Connection::new(conn, self.acceptor.shared.clone(), hold);
         while let Some(requested) = connection.next_request().await {
             // The receiver is gone when the host stops; dropping the request rejects it.
             _ = self.requests.send(requested).await;

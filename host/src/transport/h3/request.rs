@@ -15,6 +15,7 @@ use super::{
     allowance::allow,
     body::Body,
     connect::ConnectStream,
+    hold::Hold,
     session::{Session, Terms},
     table::Table,
     tap::{Bidi, RequestNote},
@@ -110,6 +111,7 @@ pub struct Incoming {
     pub(super) flow_control: Option<proto::Limits>,
     pub(super) codes: AppCodes,
     pub(super) conn: quinn::Connection,
+    pub(super) hold: Hold,
     pub(super) shared: Arc<Shared>,
     pub(super) limits: SessionLimits,
     pub(super) asked: Asked,
@@ -148,13 +150,14 @@ impl Incoming {
             codes: self.codes,
             peer: self.flow_control,
         };
-        let session = Session::new(
+        let mut session = Session::new(
             self.asked.id,
             self.conn.clone(),
             terms,
             ConnectStream::new(Body::Server(stream), self.note),
             self.asked.table.clone(),
         );
+        session.hold = self.hold;
         allow(&self.conn, &self.asked.table, &self.shared.limits);
         Ok(session)
     }

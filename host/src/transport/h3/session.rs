@@ -23,6 +23,7 @@ use wharf_proto::{
 use super::{
     client::Carrier,
     connect::{ConnectStream, Received},
+    hold::Hold,
     inbox::{Delivery, Inbox, Notice},
     resets::Resets,
     stream::Stream,
@@ -88,6 +89,8 @@ pub struct Session {
     /// Bytes given out with the last event, whose credit goes back with the next call.
     lent: u64,
     datagram_first: bool,
+    /// Keeps its connection's driver back, where that listens.
+    pub(super) hold: Hold,
     /// The connection, where it was made for this session alone. The last field, so that all else ends before it.
     pub(super) carrier: Option<Carrier>,
 }
@@ -191,6 +194,7 @@ impl Session {
             events: VecDeque::new(),
             lent: 0,
             datagram_first: false,
+            hold: Hold::default(),
             carrier: None,
         }
     }
@@ -231,6 +235,10 @@ impl Session {
 
     pub(in crate::transport) async fn finish_closing(mut self) {
         self.tell_end().await;
+    }
+
+    pub(in crate::transport) fn hold(&self) -> Hold {
+        self.hold.clone()
     }
 
     pub(in crate::transport) fn stopper(&self) -> impl Fn(u32, &str) + Send + Sync + 'static {
