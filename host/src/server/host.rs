@@ -160,7 +160,8 @@ impl Host {
         let label = label(&about);
         let stats = label.stats.clone();
         let in_vain = || inner.metrics.begun_in_vain(&about, &stats);
-        let (seat, response) = match decide(&route, label, &request).await {
+        // What is over before the session begins is in boxes: it is large, and this task keeps room for all that it awaits.
+        let (seat, response) = match Box::pin(decide(&route, label, &request)).await {
             Ok(decided) => decided,
             Err((refused, rejection)) => {
                 in_vain();
@@ -179,7 +180,7 @@ impl Host {
         if let Some(limits) = &route.config.session {
             incoming.limit(limits.clone());
         }
-        match incoming.accept(&response).await {
+        match Box::pin(incoming.accept(&response)).await {
             Ok(begun) => {
                 let _counted = inner.metrics.begin(about, stats);
                 let exit = seat.run(begun, &request).await;
@@ -207,7 +208,7 @@ impl Host {
             "session refused"
         );
         let response = response.unwrap_or_else(|| Response::new(refused.status()));
-        incoming.refuse(&response).await;
+        Box::pin(incoming.refuse(&response)).await;
     }
 }
 

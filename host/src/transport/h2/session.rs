@@ -104,7 +104,7 @@ impl Session {
         }
     }
 
-    pub(in crate::transport) async fn finish_closing(mut self) {
+    pub(in crate::transport) async fn finish_closing(mut self: Box<Self>) {
         self.tell_end().await;
     }
 

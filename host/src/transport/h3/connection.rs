@@ -146,10 +146,12 @@ async fn serve(
         hold,
         requested,
     };
+    // A task of its own, which sleeps while streams and datagrams come. It ends with this one.
+    let mut http = JoinSet::new();
+    http.spawn(requests.run(tap));
     let lost = tokio::select! {
-        biased; // `h3` closes a connection that was lost, and then nobody can say why
         lost = sorter.run() => lost,
-        () = requests.run(tap) => conn.closed().await,
+        Some(_) = http.join_next() => conn.closed().await,
     };
     table.notify(&lost_notice(&lost));
 }
@@ -209,8 +211,9 @@ impl Requests {
             .enable_datagram(true)
             .max_field_section_size(section)
             .send_grease(false);
-        let Ok(Ok(mut http)) = tokio::time::timeout(limits.setup_timeout, builder.build(tap)).await
-        else {
+        // In a box, because it is large, and this task keeps room for all that it ever waits for.
+        let built = Box::pin(builder.build(tap));
+        let Ok(Ok(mut http)) = tokio::time::timeout(limits.setup_timeout, built).await else {
             return this.close(
                 HttpCode::H3_GENERAL_PROTOCOL_ERROR,
                 b"no room for a control stream",
