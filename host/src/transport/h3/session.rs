@@ -4,7 +4,7 @@
 //! of the protocol are `wharf_proto`'s `Session`; `streams` holds what is done with streams; here is whose turn it is.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 use slab::Slab;
 use wharf_proto::{
     code::{AppCodes, HttpCode},
@@ -55,7 +56,7 @@ pub struct Session {
     /// What the peer understands of codes.
     pub(super) codes: AppCodes,
     pub(super) streams: Slab<Stream>,
-    pub(super) slots: HashMap<StreamId, usize>,
+    pub(super) slots: FxHashMap<StreamId, usize>,
     /// Open streams that this end opened: bidirectional, unidirectional.
     pub(super) own_streams: [u32; 2],
     /// Open streams that the peer opened, likewise.
@@ -168,7 +169,7 @@ impl Session {
             shared_limits,
             codes,
             streams: Slab::new(),
-            slots: HashMap::new(),
+            slots: FxHashMap::default(),
             own_streams: [0; 2],
             peer_streams: [0; 2],
             buffered: 0,
@@ -233,7 +234,7 @@ impl Session {
         }
     }
 
-    pub(in crate::transport) async fn finish_closing(mut self) {
+    pub(in crate::transport) async fn finish_closing(mut self: Box<Self>) {
         self.tell_end().await;
     }
 

@@ -4,6 +4,7 @@
 //! receiving half reads only what its session has room for, so that QUIC's flow control holds the rest at the peer.
 
 use std::{
+    cell::Cell,
     fmt,
     future::Future,
     pin::{Pin, pin},
@@ -227,6 +228,12 @@ enum Ahead {
     End(Read),
 }
 
+thread_local! {
+    /// Where pieces are gathered. Used again as soon as nobody has the bytes any more that were gathered before: a guest
+    /// has its own copy, so that mostly is at once.
+    static SPARE: Cell<BytesMut> = Cell::default();
+}
+
 /// Bytes that are read piece by piece. One piece is not copied.
 #[derive(Debug, Default)]
 struct Gathered {
@@ -244,6 +251,7 @@ impl Gathered {
             self.first = piece;
         } else if !piece.is_empty() {
             if self.all.is_empty() {
+                self.all = SPARE.take();
                 self.all.reserve(READ_MAX);
                 self.all.extend_from_slice(&std::mem::take(&mut self.first));
             }
@@ -251,12 +259,13 @@ impl Gathered {
         }
     }
 
-    fn into_bytes(self) -> Bytes {
+    fn into_bytes(mut self) -> Bytes {
         if self.all.is_empty() {
-            self.first
-        } else {
-            self.all.freeze()
+            return self.first;
         }
+        let bytes = self.all.split().freeze();
+        SPARE.set(self.all);
+        bytes
     }
 }
 
