@@ -1,6 +1,7 @@
 //! An instance of a component in a store of its own, and the calls into it.
 
 use std::{
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -74,7 +75,7 @@ impl Instance {
             let exports = SessionHandler::new(&mut store, &instance)?;
             Ok((instance, exports))
         };
-        let result = metered(&mut meter, &label.stats, started).await;
+        let result = metered(&mut meter, &label.stats, pin!(started)).await;
         let (instance, exports) = settle(&store, label, result)?;
         let instance = Self {
             store,
@@ -121,7 +122,7 @@ impl Instance {
         self.store.data_mut().called = None;
         rearm(&mut self.store);
         let call = function.call_async(&mut self.store, (&request,));
-        let result = metered(meter, &label.stats, call).await;
+        let result = metered(meter, &label.stats, pin!(call)).await;
         let (answer,) = settle(&self.store, label, result)?;
         let answer = match answer {
             Ok(acceptance) => wit::acceptable(acceptance, &request).map(Ok),
@@ -177,7 +178,7 @@ impl Instance {
         self.store.data_mut().called = Some(number);
         rearm(&mut self.store);
         let call = handler.call_constructor(&mut self.store, handle, &request);
-        let result = metered(meter, &label.stats, call).await;
+        let result = metered(meter, &label.stats, pin!(call)).await;
         let made = self.settle(number, result)?;
         if let Some(member) = self.store.data_mut().members.get_mut(number) {
             member.handler = Some(made);
@@ -223,8 +224,10 @@ impl Instance {
         state.called = Some(number);
         let handler = self.exports.wharf_webtransport_callbacks().handler();
         rearm(&mut self.store);
-        let call = dispatch(&handler, &mut self.store, this, next);
-        let result = metered(meter, &label.stats, call).await;
+        let result = {
+            let call = pin!(dispatch(&handler, &mut self.store, this, next));
+            metered(meter, &label.stats, call).await
+        };
         self.settle(number, result)
     }
 
@@ -241,7 +244,7 @@ impl Instance {
         state.called = Some(number);
         rearm(&mut self.store);
         let drop = this.resource_drop_async(&mut self.store);
-        let result = metered(meter, &label.stats, drop).await;
+        let result = metered(meter, &label.stats, pin!(drop)).await;
         self.settle(number, result)
     }
 
@@ -308,11 +311,12 @@ fn rearm(store: &mut Store<State>) {
     store.set_epoch_deadline(2);
 }
 
-/// Runs a call, and counts what it spent.
+/// Runs a call, and counts what it spent. The call stays where it is made: it is large, and to move it costs as much as a
+/// small one takes.
 async fn metered<T>(
     meter: &mut Meter,
     stats: &Stats,
-    call: impl Future<Output = T>,
+    call: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Stopped> {
     let before = meter.spent();
     let result = meter.run(call).await;

@@ -1,7 +1,7 @@
 //! Runs the calls into one session's guest: when each may begin, where it goes on, what it spends, when it is stopped.
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -119,13 +119,13 @@ impl Meter {
     /// as soon as it has yielded, it runs in the lane.
     pub(in super::super) async fn run<T>(
         &mut self,
-        call: impl Future<Output = T>,
+        call: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Stopped> {
         if self.due {
             self.ready().await;
         }
         let mut call = Call {
-            call: pin!(call),
+            call,
             yielded: self.yielded.clone(),
             place: None,
             placed: false,
@@ -301,6 +301,8 @@ fn thread_cpu() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use super::{super::AccountLimits, *};
 
     const MS: Duration = Duration::from_millis(1);
@@ -332,7 +334,7 @@ mod tests {
                 yielded.once().await;
             }
         };
-        assert_eq!(meter.run::<()>(endless).await, Err(Stopped::Deadline));
+        assert_eq!(meter.run::<()>(pin!(endless)).await, Err(Stopped::Deadline));
         assert!((10 * MS..50 * MS).contains(&meter.spent()), "{meter:?}");
         assert_eq!(meter.account.cpu(), meter.spent());
     }
@@ -344,14 +346,14 @@ mod tests {
             ..Limits::default()
         };
         let (mut meter, _) = meter(&limits);
-        assert_eq!(meter.run(tokio::time::sleep(20 * MS)).await, Ok(()));
+        assert_eq!(meter.run(pin!(tokio::time::sleep(20 * MS))).await, Ok(()));
         assert!(meter.spent() < 5 * MS, "{meter:?}");
         let naps = async {
             loop {
                 tokio::time::sleep(20 * MS).await;
             }
         };
-        assert_eq!(meter.run::<()>(naps).await, Err(Stopped::Waited));
+        assert_eq!(meter.run::<()>(pin!(naps)).await, Err(Stopped::Waited));
     }
 
     #[tokio::test]
@@ -362,7 +364,7 @@ mod tests {
         };
         let (mut meter, _) = meter(&limits);
         assert_eq!(meter.delay(), Duration::ZERO);
-        meter.run(async { compute(120 * MS) }).await.unwrap();
+        meter.run(pin!(async { compute(120 * MS) })).await.unwrap();
         let delay = meter.delay();
         assert!(!delay.is_zero());
         assert!(
@@ -370,7 +372,7 @@ mod tests {
             "asked again, it is over its rate still"
         );
         let before = Instant::now();
-        meter.run(async {}).await.unwrap();
+        meter.run(pin!(async {})).await.unwrap();
         assert!(before.elapsed() + 10 * MS > delay, "{delay:?}");
     }
     #[tokio::test]
@@ -388,7 +390,7 @@ mod tests {
                 yielded.once().await;
             }
         };
-        meter.run(call).await.unwrap();
+        meter.run(pin!(call)).await.unwrap();
         // Its debt is five seconds, and is paid before the next call.
         assert!(before.elapsed() < Duration::from_secs(4));
         assert!(!meter.delay().is_zero());
@@ -405,7 +407,7 @@ mod tests {
             std::thread::sleep(30 * MS);
             yielded.once().await;
         };
-        assert_eq!(meter.run(call).await, Ok(()));
+        assert_eq!(meter.run(pin!(call)).await, Ok(()));
     }
 
     #[tokio::test]
@@ -427,6 +429,6 @@ mod tests {
             tokio::task::yield_now().await;
             left.load(Ordering::Relaxed)
         };
-        assert_eq!(meter.run(call).await, Ok(true));
+        assert_eq!(meter.run(pin!(call)).await, Ok(true));
     }
 }
