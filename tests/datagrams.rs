@@ -47,6 +47,68 @@ async fn a_datagram_larger_than_the_path_carries_is_refused_to_the_handler(http:
     Log::line(&path, "error datagram-too-large too-large").await;
 }
 
+over_both!(of_several_datagrams_one_that_is_too_large_is_refused_and_the_others_are_sent);
+async fn of_several_datagrams_one_that_is_too_large_is_refused_and_the_others_are_sent(http: Http) {
+    let server = TestServer::start().await;
+    let path = path("datagrams-together");
+    let session = server.session(http, &path).await;
+    let (mut send, _recv) = session.open_bi().await.unwrap();
+    send.write_all(b"x").await.unwrap();
+    Log::line(&path, "error send-datagrams too-large").await;
+    for sent in ["before", "after"] {
+        let datagram = within("a datagram", session.read_datagram()).await;
+        assert_eq!(datagram.unwrap(), sent);
+    }
+}
+
+over_both!(datagrams_that_come_together_come_back_whole_and_in_order);
+async fn datagrams_that_come_together_come_back_whole_and_in_order(http: Http) {
+    const COUNT: u32 = 150;
+    let server = TestServer::start().await;
+    let session = server.session(http, "/plain").await;
+    for number in 0..COUNT {
+        let mut datagram = number.to_be_bytes().to_vec();
+        datagram.resize(4 + number as usize % 900, 7);
+        session.send_datagram(&datagram).unwrap();
+    }
+    let mut next = 0;
+    while next < COUNT {
+        let datagram = tokio::time::timeout(Duration::from_secs(2), session.read_datagram());
+        let Ok(datagram) = datagram.await else {
+            // The rest of them may be lost, where they are not reliable.
+            assert!(next > 0 && !http.datagrams_reliable(), "{next}");
+            break;
+        };
+        let datagram = datagram.unwrap();
+        let number = u32::from_be_bytes(datagram[..4].try_into().unwrap());
+        assert!(number == next || number > next && !http.datagrams_reliable());
+        assert_eq!(datagram.len(), 4 + number as usize % 900);
+        assert!(datagram[4..].iter().all(|byte| *byte == 7));
+        next = number + 1;
+    }
+}
+
+/// Over HTTP/2, where what was sent at once comes at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn datagrams_that_come_together_are_fewer_calls_than_datagrams() {
+    const COUNT: u32 = 200;
+    let server = TestServer::observed().await;
+    let session = server.session(Http::Http2, "/plain").await;
+    for _ in 0..COUNT {
+        session.send_datagram(&[7; 8]).unwrap();
+    }
+    for _ in 0..COUNT {
+        within("a datagram", session.read_datagram()).await.unwrap();
+    }
+    let of = |name: &str, labels: &str| {
+        format!(r#"{name}{{tenant="default",route="echo.wasm"{labels}}}"#)
+    };
+    let sent = of("datagrams_total", r#",direction="out""#);
+    server.measures(&sent, f64::from(COUNT)).await;
+    let calls = server.metric(&of("call_seconds_count", "")).await;
+    assert!(calls < f64::from(COUNT) / 2.0, "{calls}");
+}
+
 over_both!(a_datagram_of_the_largest_size_is_delivered_both_ways);
 async fn a_datagram_of_the_largest_size_is_delivered_both_ways(http: Http) {
     let server = TestServer::start().await;

@@ -3,10 +3,11 @@
 //! A bidirectional stream is answered piece by piece on itself. A unidirectional one is collected,
 //! and answered whole on a new unidirectional stream when it ends.
 
-wit_bindgen::generate!({ path: "../../wit", world: "session-handler" });
+wit_bindgen::generate!({ path: "../../wit", world: "batching-handler" });
 
+use exports::wharf::webtransport::batches;
 use exports::wharf::webtransport::callbacks::{
-    CloseInfo, Guest, GuestHandler, Request, StreamId, StreamKind,
+    CloseInfo, Guest, GuestHandler, HandlerBorrow, Request, StreamId, StreamKind,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,6 +18,13 @@ export!(Echo);
 
 impl Guest for Echo {
     type Handler = Handler;
+}
+
+impl batches::Guest for Echo {
+    fn on_datagrams(handler: HandlerBorrow<'_>, datagrams: Vec<Vec<u8>>) {
+        let handler: &Handler = handler.get();
+        let _ = handler.session.send_datagrams(&datagrams);
+    }
 }
 
 /// One session.
@@ -80,9 +88,7 @@ impl GuestHandler for Handler {
         self.uni.borrow_mut().remove(&id);
     }
 
-    fn on_datagram(&self, data: Vec<u8>) {
-        let _ = self.session.send_datagram(&data);
-    }
+    fn on_datagram(&self, _data: Vec<u8>) {} // they come by the batch
 
     fn on_drain(&self) {}
 

@@ -111,6 +111,11 @@ const TABLE: &[(&str, Act)] = &[
     ("priority", OnFirstData(sending::priority)),
     // Sends `count` datagrams of `bytes`, each beginning with its number.
     ("datagrams", OnFirstData(sending::datagrams)),
+    // Sends three datagrams at once, the second too large: `error send-datagrams too-large`.
+    (
+        "datagrams-together",
+        OnFirstData(sending::datagrams_together),
+    ),
     // Gives up a direction of the stream with `code`.
     ("reset", OnFirstData(sending::reset)),
     ("stop", OnFirstData(sending::stop)),

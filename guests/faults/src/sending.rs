@@ -120,6 +120,14 @@ pub(crate) fn datagrams(scene: &Scene, _id: StreamId) {
     }
 }
 
+/// Sends three datagrams at once, the second larger than the path carries.
+pub(crate) fn datagrams_together(scene: &Scene, _id: StreamId) {
+    let largest = usize::try_from(scene.session.info().max_datagram_size).unwrap_or(usize::MAX);
+    let datagrams = [b"before".to_vec(), vec![0; largest + 1], b"after".to_vec()];
+    let sent = scene.session.send_datagrams(&datagrams);
+    report::outcome("send-datagrams", sent);
+}
+
 /// Gives up sending on the stream, with `code`.
 pub(crate) fn reset(scene: &Scene, id: StreamId) {
     let result = scene.session.reset_stream(id, scene.number("code", 0));

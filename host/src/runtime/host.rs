@@ -138,6 +138,18 @@ impl State {
         Ok(&mut member.session)
     }
 
+    fn send_one(&mut self, handle: &Resource<Handle>, data: &[u8]) -> Result<(), Error> {
+        let room = self.memory.room();
+        let sent = self.session(handle).and_then(|session| {
+            if data.len() > room {
+                return Err(Error::TooLarge);
+            }
+            session.send_datagram(data).map_err(error)
+        });
+        self.weigh(handle.rep());
+        sent
+    }
+
     /// Calls the session about one of its streams.
     fn on_stream<T>(
         &mut self,
@@ -274,15 +286,23 @@ impl HostSession for State {
         handle: Resource<Handle>,
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Error>> {
-        let room = self.memory.room();
-        let sent = self.session(&handle).and_then(|session| {
-            if data.len() > room {
-                return Err(Error::TooLarge);
+        Ok(self.send_one(&handle, &data))
+    }
+
+    fn send_datagrams(
+        &mut self,
+        handle: Resource<Handle>,
+        datagrams: Vec<Vec<u8>>,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        let mut all = Ok(());
+        for data in &datagrams {
+            match self.send_one(&handle, data) {
+                Ok(()) => {}
+                Err(Error::TooLarge) => all = Err(Error::TooLarge),
+                Err(error) => return Ok(Err(error)),
             }
-            session.send_datagram(&data).map_err(error)
-        });
-        self.weigh(handle.rep());
-        Ok(sent)
+        }
+        Ok(all)
     }
 
     fn drain(&mut self, handle: Resource<Handle>) -> wasmtime::Result<()> {

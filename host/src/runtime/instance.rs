@@ -6,9 +6,10 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use wasmtime::{
     Store, UpdateDeadline,
-    component::{Resource, ResourceAny, ResourceTable},
+    component::{Func, Resource, ResourceAny, ResourceTable},
 };
 use wasmtime_wasi::WasiCtxBuilder;
 
@@ -44,6 +45,8 @@ pub(super) struct Instance {
     store: Store<State>,
     instance: wasmtime::component::Instance,
     exports: SessionHandler,
+    /// What takes datagrams by the batch, where the component has it.
+    on_datagrams: Option<Func>,
     component: Component,
     yielded: Yield,
     outputs: [Output; 2],
@@ -52,7 +55,9 @@ pub(super) struct Instance {
 
 /// What a handler is called for.
 pub(super) enum Next {
+    /// No datagram where the component takes those by the batch.
     Event(Event),
+    Datagrams(Vec<Bytes>),
     Timer(u64),
 }
 
@@ -73,14 +78,18 @@ impl Instance {
         let started = async {
             let instance = pre.instance_pre().instantiate_async(&mut store).await?;
             let exports = SessionHandler::new(&mut store, &instance)?;
-            Ok((instance, exports))
+            let on_datagrams = component.loaded.on_datagrams.as_ref();
+            let on_datagrams =
+                on_datagrams.and_then(|export| instance.get_func(&mut store, export));
+            Ok((instance, exports, on_datagrams))
         };
         let result = metered(&mut meter, &label.stats, pin!(started)).await;
-        let (instance, exports) = settle(&store, label, result)?;
+        let (instance, exports, on_datagrams) = settle(&store, label, result)?;
         let instance = Self {
             store,
             instance,
             exports,
+            on_datagrams,
             component: component.clone(),
             yielded,
             outputs,
@@ -192,8 +201,12 @@ impl Instance {
             return Poll::Pending;
         };
         member.waker.clone_from(cx.waker());
-        if let Poll::Ready(event) = member.session.poll_event(cx) {
-            return Poll::Ready(Next::Event(event));
+        match member.poll_event(cx) {
+            Poll::Ready(Event::Datagram(first)) if self.on_datagrams.is_some() => {
+                return Poll::Ready(Next::Datagrams(member.batch(first, cx)));
+            }
+            Poll::Ready(event) => return Poll::Ready(Next::Event(event)),
+            Poll::Pending => {}
         }
         let due = member.timers.poll_due(cx).map(Next::Timer);
         if due.is_pending() {
@@ -225,7 +238,13 @@ impl Instance {
         let handler = self.exports.wharf_webtransport_callbacks().handler();
         rearm(&mut self.store);
         let result = {
-            let call = pin!(dispatch(&handler, &mut self.store, this, next));
+            let call = pin!(dispatch(
+                &handler,
+                self.on_datagrams,
+                &mut self.store,
+                this,
+                next
+            ));
             metered(meter, &label.stats, call).await
         };
         self.settle(number, result)
@@ -329,7 +348,7 @@ fn count(stats: &Stats, next: &Next) {
     match next {
         Next::Event(Event::Opened(id)) => stats.opened(id.dir(), Opener::Peer),
         Next::Event(Event::Closed(closed)) => stats.closed(closing(closed)),
-        Next::Event(_) | Next::Timer(_) => {}
+        Next::Event(_) | Next::Datagrams(_) | Next::Timer(_) => {}
     }
 }
 
@@ -389,12 +408,21 @@ fn settle<T>(
 /// Calls the callback that an event is for.
 async fn dispatch(
     handler: &callbacks::GuestHandler<'_>,
+    on_datagrams: Option<Func>,
     store: &mut Store<State>,
     this: ResourceAny,
     next: Next,
 ) -> wasmtime::Result<()> {
     let event = match next {
         Next::Event(event) => event,
+        Next::Datagrams(datagrams) => {
+            let Some(on_datagrams) = on_datagrams else {
+                return Ok(()); // they are gathered only where there is one
+            };
+            let datagrams: Vec<&[u8]> = datagrams.iter().map(|datagram| &datagram[..]).collect();
+            let call = on_datagrams.typed::<(ResourceAny, &[&[u8]]), ()>(&*store)?;
+            return call.call_async(store, (this, &datagrams)).await;
+        }
         Next::Timer(timer) => return handler.call_on_timer(store, this, timer).await,
     };
     match event {

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use wasmtime::{
     Engine,
-    component::{Component, Linker},
+    component::{Component, ComponentExportIndex, Linker},
 };
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
 /// The package and version of our WIT.
 const CALLBACKS: &str = "wharf:webtransport/callbacks@0.1.0";
 const ADMISSION: &str = "wharf:webtransport/admission@0.1.0";
+const BATCHES: &str = "wharf:webtransport/batches@0.1.0";
 /// What a component may import besides our own package.
 const GRANTED: [&str; 6] = [
     "wasi:cli/",
@@ -61,7 +62,9 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 pub(super) struct Loaded {
     pub(super) pre: SessionHandlerPre<State>,
     /// Where `admit` is, for components that export it.
-    pub(super) admit: Option<wasmtime::component::ComponentExportIndex>,
+    pub(super) admit: Option<ComponentExportIndex>,
+    /// Where `on-datagrams` is, likewise.
+    pub(super) on_datagrams: Option<ComponentExportIndex>,
 }
 
 /// Compiles, checks and links a component. `name` stands before what is wrong.
@@ -87,10 +90,15 @@ pub(super) fn link(
                 first_line(&error)
             )
         })?;
-    let admit = component
-        .get_export_index(None, ADMISSION)
-        .and_then(|interface| component.get_export_index(Some(&interface), "admit"));
-    Ok(Loaded { pre, admit })
+    let optional = |interface, function| {
+        let interface = component.get_export_index(None, interface)?;
+        component.get_export_index(Some(&interface), function)
+    };
+    Ok(Loaded {
+        pre,
+        admit: optional(ADMISSION, "admit"),
+        on_datagrams: optional(BATCHES, "on-datagrams"),
+    })
 }
 
 /// Makes sure that an instance has the memory that it begins with.

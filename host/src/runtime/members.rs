@@ -1,15 +1,24 @@
 //! The sessions that an instance serves.
 
-use std::{sync::Arc, task::Waker};
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
+use bytes::Bytes;
 use slab::Slab;
 use wasmtime::component::ResourceAny;
 
 use super::{Label, timers::Timers};
-use crate::transport::Session;
+use crate::transport::{Event, Session};
 
 /// The low bits of a member's number are its place, the others tell it from those that had the place before.
 const PLACE_BITS: u32 = 16;
+
+/// Datagrams of a batch, as the WIT says.
+const BATCH_MAX: usize = 64;
+/// Bytes of all datagrams of a batch, likewise.
+const BATCH_BYTES_MAX: usize = 64 << 10;
 
 /// The sessions of an instance, by the number that the guest's handle of each stands for.
 #[derive(Debug, Default)]
@@ -25,6 +34,8 @@ pub(super) struct Members {
 pub(super) struct Member {
     number: u32,
     pub(super) session: Session,
+    /// What its session said after the datagrams of a batch.
+    pub(super) ahead: Option<Event>,
     pub(super) timers: Timers,
     pub(super) label: Arc<Label>,
     /// The guest's `handler`, once it is made.
@@ -33,6 +44,40 @@ pub(super) struct Member {
     pub(super) held: usize,
     /// Has it looked at again, after a callback of another session did something with it.
     pub(super) waker: Waker,
+}
+
+impl Member {
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        match self.ahead.take() {
+            Some(event) => Poll::Ready(event),
+            None => self.session.poll_event(cx),
+        }
+    }
+
+    /// The datagrams that wait after that one, with it.
+    pub(super) fn batch(&mut self, first: Bytes, cx: &mut Context<'_>) -> Vec<Bytes> {
+        let (batch, ahead) = batch(first, || self.session.poll_event(cx));
+        self.ahead = ahead;
+        batch
+    }
+}
+
+/// A datagram and those after it, as many as there are or may be in a batch; and what came after those, which is not to
+/// wait for another call to be found.
+fn batch(first: Bytes, mut poll: impl FnMut() -> Poll<Event>) -> (Vec<Bytes>, Option<Event>) {
+    let mut bytes = first.len();
+    let mut batch = vec![first];
+    while batch.len() < BATCH_MAX {
+        match poll() {
+            Poll::Ready(Event::Datagram(next)) if bytes + next.len() <= BATCH_BYTES_MAX => {
+                bytes += next.len();
+                batch.push(next);
+            }
+            Poll::Ready(other) => return (batch, Some(other)),
+            Poll::Pending => break,
+        }
+    }
+    (batch, None)
 }
 
 impl Members {
@@ -46,6 +91,7 @@ impl Members {
         entry.insert(Member {
             number,
             session,
+            ahead: None,
             timers: Timers::default(),
             label,
             handler: None,
@@ -80,4 +126,45 @@ impl Members {
 
 fn place(number: u32) -> usize {
     (number & ((1 << PLACE_BITS) - 1)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use wharf_proto::id::StreamId;
+
+    use super::*;
+
+    fn datagram(len: usize) -> Event {
+        Event::Datagram(Bytes::from(vec![7; len]))
+    }
+
+    /// How many datagrams of those lengths are a batch, and the event that was found after them.
+    fn batched(
+        first: usize,
+        events: impl IntoIterator<Item = Event>,
+    ) -> (usize, Option<Event>, usize) {
+        let mut events = events.into_iter();
+        let first = Bytes::from(vec![7; first]);
+        let (batch, ahead) = batch(first, || events.next().map_or(Poll::Pending, Poll::Ready));
+        (batch.len(), ahead, events.count())
+    }
+
+    #[test]
+    fn a_batch_is_what_waits_up_to_the_first_event_that_is_no_datagram() {
+        assert_eq!(batched(1, []), (1, None, 0));
+        assert_eq!(batched(0, [datagram(0), datagram(9)]), (3, None, 0));
+        let stream = StreamId::try_from(0).unwrap();
+        let events = [datagram(1), Event::Opened(stream), datagram(1)];
+        assert_eq!(batched(1, events), (2, Some(Event::Opened(stream)), 1));
+    }
+
+    #[test]
+    fn a_batch_has_64_datagrams_and_64_kib_at_most_unless_one_alone_is_larger() {
+        let many = || std::iter::repeat_with(|| datagram(1000));
+        assert_eq!(batched(1000, many().take(70)), (64, None, 7));
+        let kib = |n: usize| datagram(n << 10);
+        let (batch, ahead, left) = batched(40 << 10, [kib(24), kib(1), kib(1)]);
+        assert_eq!((batch, ahead, left), (2, Some(kib(1)), 1));
+        assert_eq!(batched(70 << 10, [kib(1)]), (1, Some(kib(1)), 0));
+    }
 }
