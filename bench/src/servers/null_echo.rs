@@ -1,6 +1,6 @@
 //! wharf's transport with a handler in plain Rust: what is left of wharf's cost without its sandbox.
 
-use std::sync::Arc;
+use std::{io::ErrorKind, sync::Arc};
 
 use quinn::Endpoint;
 use tokio::{
@@ -15,8 +15,7 @@ pub(super) async fn serve() -> anyhow::Result<()> {
     let tls = certificate.server_config()?;
     let http3 = h3::Acceptor::new(Limits::default());
     let http2 = h2::Acceptor::new(Limits::default());
-    let endpoint = Endpoint::server(http3.server_config(tls.clone())?, super::loopback())?;
-    let listener = TcpListener::bind(endpoint.local_addr()?).await?;
+    let (endpoint, listener) = bind(&http3.server_config(tls.clone())?).await?;
     let tls = TlsAcceptor::from(Arc::new(http2.tls_config(tls)));
     super::announce(endpoint.local_addr()?, certificate.hash())?;
     loop {
@@ -29,6 +28,18 @@ pub(super) async fn serve() -> anyhow::Result<()> {
                 tokio::spawn(over_http2(tcp, tls.clone(), http2.clone()));
             }
             else => return Ok(()),
+        }
+    }
+}
+
+/// A UDP and a TCP socket of one port. Clients may have the port of the first at the second.
+async fn bind(config: &quinn::ServerConfig) -> anyhow::Result<(Endpoint, TcpListener)> {
+    loop {
+        let endpoint = Endpoint::server(config.clone(), super::loopback())?;
+        match TcpListener::bind(endpoint.local_addr()?).await {
+            Ok(listener) => return Ok((endpoint, listener)),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
