@@ -73,20 +73,41 @@ async fn a_route_with_two_streams_of_a_kind_is_beside_one_with_256(http: Http) {
     }
 }
 
-/// How many bytes are taken of a stream whose echo is not read, at least that many, until none are; besides what the
-/// client holds.
-async fn taken(http: Http, session: &PeerSession, least: usize) -> usize {
-    let held = match http {
-        Http::Http3 => 0,
-        Http::Http2 => Limits::default().session.stream_send_buffer,
+/// How many bytes are taken of each of so many streams of a session, whose echoes are not read, until none are; at least as
+/// many; besides what the client holds. A client over HTTP/2 that has its share of an echo before it has sent all does not
+/// send while it does not read: then it is another session's turn.
+async fn taken(http: Http, peer: &Peer, path: &str, streams: usize, least: usize) -> Vec<usize> {
+    const TRIES: u32 = 8;
+    let mut all = Vec::new();
+    for _ in 0..TRIES {
+        let session = peer.session(path).await;
+        all.clear();
+        for _ in 0..streams {
+            all.push(taken_once(http, &session, least).await);
+        }
+        if http == Http::Http3 || all.iter().all(|taken| *taken >= least) {
+            break;
+        }
+    }
+    all
+}
+
+async fn taken_once(http: Http, session: &PeerSession, least: usize) -> usize {
+    let (held, patience) = match http {
+        Http::Http3 => (0, PATIENCE),
+        Http::Http2 => (
+            Limits::default().session.stream_send_buffer,
+            Duration::from_secs(2),
+        ),
     };
     let (mut send, _recv) = session.open_bi().await.unwrap();
     let piece = vec![7; 10_000];
     let mut all = 0;
-    while let Ok(n) = tokio::time::timeout(wait(all, held + least), send.write(&piece)).await {
+    let wait = |all| wait(all, held + least).min(patience);
+    while let Ok(n) = tokio::time::timeout(wait(all), send.write(&piece)).await {
         all += n.unwrap();
     }
-    all - held
+    all.saturating_sub(held)
 }
 
 /// What may differ in that: a piece that found no room, and what both ends have on its way back.
@@ -116,9 +137,9 @@ async fn a_route_with_less_receive_credit_is_beside_one_with_more(http: Http) {
     let peer = Peer::connect_to(http, server.address, terms).await;
     for (path, credit) in [("/less", LOW), ("/plainmore", 10 * LOW)] {
         let least = credit - GAP;
-        let taken = taken(http, &peer.session(path).await, least).await;
-        let expected = least..=credit + BUFFER + GAP;
-        assert!(expected.contains(&taken), "{path}: {taken} bytes");
+        let taken = taken(http, &peer, path, 1, least).await;
+        let expected = least..=credit + BUFFER + 2 * GAP;
+        assert!(expected.contains(&taken[0]), "{path}: {taken:?} bytes");
     }
 }
 
