@@ -18,7 +18,7 @@ const MIB: usize = 1 << 20;
 /// Of each stream, QUIC holds the piece whose end has not been acknowledged: as much as is read at once.
 const PIECE: usize = 64 << 10;
 /// What the allocator keeps, instances grow by, and QUIC needs to remember what is where.
-const SLACK: usize = 8 * MIB;
+const SLACK: usize = 16 * MIB;
 const H3_EXCESSIVE_LOAD: u32 = 0x107;
 
 /// Connects with receive windows of that size for each stream, and grants more than any test needs besides.
@@ -111,8 +111,9 @@ async fn pour_in_vain(wharf: &Wharf, pouring: &Pouring, other: &mut PingPong) ->
 /// By how much a session with so many streams may make the program grow.
 fn session_max(streams: usize) -> usize {
     let limits = Limits::default();
-    let buffers =
-        limits.session.session_receive_credit as usize + limits.session.session_send_buffer;
+    // Packets that come together are one allocation until the last of them is read: it may be twice what is unread.
+    let unread = 2 * limits.session.session_receive_credit as usize;
+    let buffers = unread + limits.session.session_send_buffer;
     let window = usize::try_from(limits.connection_send_window).unwrap();
     buffers + window + streams * PIECE + SLACK
 }

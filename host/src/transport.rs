@@ -44,6 +44,9 @@ pub struct Limits {
     /// Bytes that QUIC holds until the peer has acknowledged them, per connection. Default 16 MiB, as above. Over HTTP/2
     /// that is the kernel's to hold.
     pub connection_send_window: u64,
+    /// What the system is asked to hold of each UDP socket until it is read, in bytes; packets are lost beyond. It may give
+    /// less, on Linux no more than `net.core.rmem_max`. Default 2 MiB.
+    pub udp_receive_buffer: usize,
     /// What small DATA frames of HTTP/2 may cost in memory until their sessions have taken them, in bytes, per connection; a
     /// peer that goes beyond loses its connection. Default 16 MiB: some 60 000 frames at once.
     pub data_frame_budget: usize,
@@ -66,7 +69,8 @@ pub struct Limits {
     pub http_streams: u32,
     /// Requests of a connection that wait to be looked at, at least one; those beyond wait on their streams. Default 16.
     pub requests: usize,
-    /// Streams of a connection whose header has not come; the next is refused. Over HTTP/3 only. Default 64.
+    /// Streams of a connection whose header has not come; the next is refused. Over HTTP/3 only. Default 512: those that a
+    /// session may have, which show all at once when what comes first is the last one's.
     pub pending_streams: usize,
     /// Streams that arrived before their session, per connection; the next is refused. Default 16.
     pub early_streams: usize,
@@ -91,6 +95,7 @@ impl Default for Limits {
             sessions_per_connection: 64,
             stream_receive_credit: 16 << 20,
             connection_send_window: 16 << 20,
+            udp_receive_buffer: 2 << 20,
             data_frame_budget: 16 << 20,
             connections: 10_000,
             connections_per_ip: 256,
@@ -99,7 +104,7 @@ impl Default for Limits {
             addresses: 16_384,
             http_streams: 32,
             requests: 16,
-            pending_streams: 64,
+            pending_streams: 512,
             early_streams: 16,
             early_datagrams: 16,
             field_section: 16 << 10,

@@ -34,6 +34,7 @@ mod stream;
 mod streams;
 mod table;
 mod tap;
+mod window;
 
 pub(super) use client::connect;
 pub use connection::Connection;

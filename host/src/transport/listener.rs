@@ -43,7 +43,7 @@ impl Listener {
         // All are bound before any is served.
         let pairs = addresses
             .iter()
-            .map(|&address| bind(address, addresses))
+            .map(|&address| bind(address, addresses, limits.udp_receive_buffer))
             .collect::<anyhow::Result<Vec<_>>>()?;
         let (udp, tcp) = pairs.into_iter().unzip();
         let gate = Gate::new(limits.clone(), metrics);
@@ -105,6 +105,7 @@ impl Listener {
 fn bind(
     address: SocketAddr,
     all: &[SocketAddr],
+    receive_buffer: usize,
 ) -> anyhow::Result<(std::net::UdpSocket, tokio::net::TcpListener)> {
     let other = |other: &SocketAddr| other.is_ipv4() && other.port() == address.port();
     // A socket of IPv6 takes IPv4 as well, unless one of the others is there for that.
@@ -117,7 +118,7 @@ fn bind(
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let udp = h3::bind(address, only_v6).with_context(|| taken("UDP"))?;
+        let udp = h3::bind(address, only_v6, receive_buffer).with_context(|| taken("UDP"))?;
         match h2::bind(udp.local_addr()?, only_v6) {
             Ok(tcp) => return Ok((udp, tcp)),
             Err(error)

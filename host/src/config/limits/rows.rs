@@ -116,6 +116,13 @@ pub(super) static ROWS: &[Row] = &[
         "Bytes that a connection of HTTP/3 holds until its peer has acknowledged them; handlers wait beyond.",
     ),
     Row::new(
+        "udp-receive-buffer",
+        Unit::Bytes,
+        BYTES,
+        Host(|host| Slot::Usize(&mut host.transport.udp_receive_buffer)),
+        "Bytes that the system is asked to hold of each UDP socket; it may give less (net.core.rmem_max on Linux).",
+    ),
+    Row::new(
         "stream-send-buffer",
         Unit::Bytes,
         BYTES,

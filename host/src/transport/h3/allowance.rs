@@ -1,4 +1,4 @@
-//! What QUIC allows the peer of a connection over all of its sessions: bytes, and streams.
+//! How many streams QUIC allows the peer of a connection over all of its sessions.
 //!
 //! quinn keeps some 30 bytes of each stream that it allows, most of what an idle connection takes. So it allows a few ahead
 //! of those that are open, and more as they are used, up to what the sessions may have.
@@ -11,7 +11,7 @@ use crate::transport::Limits;
 /// Streams that are allowed ahead of those that are open, at least.
 const AHEAD_MIN: u32 = 64;
 
-/// Has QUIC allow the peer what the connection's sessions may have, as far as it has use for that.
+/// Has QUIC allow the peer as many as the connection's sessions may have, as far as it has use for them.
 pub(super) fn allow(conn: &quinn::Connection, table: &Table, limits: &Limits) {
     let one = Share::of(&limits.session);
     let share = table.share(one);
@@ -19,14 +19,12 @@ pub(super) fn allow(conn: &quinn::Connection, table: &Table, limits: &Limits) {
     let share = if share.sessions == 0 { one } else { share };
     let grant = Grant::new(limits, share, table.peer_streams.open());
     table.peer_streams.granted(&grant);
-    conn.set_receive_window(grant.receive_window);
     conn.set_max_concurrent_bi_streams(grant.streams.into());
     conn.set_max_concurrent_uni_streams(grant.streams.into());
 }
 
 /// What is allowed at a time.
 pub(super) struct Grant {
-    receive_window: quinn::VarInt,
     /// Of each kind.
     streams: u32,
     /// Whether those are all that the sessions may have.
@@ -41,16 +39,10 @@ impl Grant {
 
     /// For sessions whose limits come to that, and whose peer has so many streams open.
     fn new(limits: &Limits, share: Share, open: u32) -> Self {
-        // Capsules, headers and what is HTTP must always find room: streams may wait for the credit that a capsule brings,
-        // and the peer for those. Sessions never use more than was granted them; QUIC's own grant may lag behind by an
-        // eighth, which is when quinn renews it.
-        let bytes = share.bytes.saturating_add(64 << 10);
-        let bytes = bytes.saturating_add(bytes.div_ceil(7));
         // A peer that opens as many as it may is given more before it has used up the half.
         let ahead = open.saturating_mul(4).max(AHEAD_MIN);
         let streams = share.sessions.saturating_add(ahead).min(share.streams);
         Self {
-            receive_window: quinn::VarInt::from_u64(bytes).unwrap_or(quinn::VarInt::MAX),
             streams: streams.saturating_add(limits.http_streams),
             complete: streams == share.streams,
         }
@@ -58,7 +50,6 @@ impl Grant {
 
     pub(super) fn configure(&self, config: &mut quinn::TransportConfig) {
         config
-            .receive_window(self.receive_window)
             .max_concurrent_bidi_streams(self.streams.into())
             .max_concurrent_uni_streams(self.streams.into());
     }
@@ -117,18 +108,6 @@ mod tests {
         let mut limits = Limits::default();
         (limits.session.streams_per_kind, limits.http_streams) = (256, 32);
         limits
-    }
-
-    #[test]
-    fn sessions_that_use_up_their_credit_leave_the_connection_room_for_capsules() {
-        let limits = limits();
-        for sessions in [1_u32, 2, 64] {
-            let one = Share::of(&limits.session);
-            let share = (0..sessions).fold(Share::default(), |all, _| all.with(one));
-            let window = Grant::new(&limits, share, 0).receive_window.into_inner();
-            let granted = u64::from(limits.session.session_receive_credit) * u64::from(sessions);
-            assert!(window - window / 8 >= granted + (64 << 10), "{sessions}");
-        }
     }
 
     #[test]

@@ -145,6 +145,9 @@ impl Sorter {
                 header.refuse(HttpCode::H3_EXCESSIVE_LOAD);
             }
             Poll::Pending => {
+                // It may wait behind what the peer has sent on other streams.
+                let grant = |window| self.conn.set_receive_window(window);
+                self.table.window.open(grant);
                 self.asked(header.id());
                 let (timeout, table) = (self.limits.setup_timeout, self.table.clone());
                 pending.push(Box::pin(async move {

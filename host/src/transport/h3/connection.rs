@@ -18,8 +18,9 @@ use super::{
     quic_code,
     request::{Asked, Exchange, Incoming},
     settings::{Ours, PeerSettings},
-    table::Table,
+    table::{Share, Table},
     tap::{Notes, RequestNote, Tap},
+    window::Window,
 };
 use crate::transport::{
     HttpVersion, Limits, Request, Requested, Response, Role, head,
@@ -38,6 +39,7 @@ pub(super) fn transport_config(limits: &Limits) -> quinn::TransportConfig {
     config
         .max_idle_timeout(idle)
         .keep_alive_interval(Some(limits.keep_alive))
+        .receive_window(Window::first(Share::of(&limits.session)).granted())
         .stream_receive_window(limits.stream_receive_credit.into())
         .send_window(limits.connection_send_window)
         .datagram_receive_buffer_size(Some(1 << 20))

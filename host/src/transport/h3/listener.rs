@@ -117,8 +117,13 @@ impl Listener {
     }
 }
 
-/// Binds a UDP socket. One of IPv6 takes IPv4 as well where its address does, unless `only_v6`.
-pub(crate) fn bind(address: SocketAddr, only_v6: bool) -> std::io::Result<std::net::UdpSocket> {
+/// Binds a UDP socket. One of IPv6 takes IPv4 as well where its address does, unless `only_v6`. The system is asked for a
+/// receive buffer of that many bytes, and serves with what it gives.
+pub(crate) fn bind(
+    address: SocketAddr,
+    only_v6: bool,
+    receive_buffer: usize,
+) -> std::io::Result<std::net::UdpSocket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::DGRAM,
@@ -127,6 +132,10 @@ pub(crate) fn bind(address: SocketAddr, only_v6: bool) -> std::io::Result<std::n
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
+    if let Err(error) = socket.set_recv_buffer_size(receive_buffer) {
+        tracing::debug!(%error, "no such receive buffer is to be had");
+    }
+    tracing::debug!(%address, bytes = socket.recv_buffer_size().ok(), "receive buffer of UDP");
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

@@ -17,7 +17,7 @@ use super::{
     connect::ConnectStream,
     hold::Hold,
     session::{Session, Terms},
-    table::Table,
+    table::{Share, Table},
     tap::{Bidi, RequestNote},
 };
 use crate::transport::{Request, Response, SessionLimits, head, phase::Shared};
@@ -158,7 +158,12 @@ impl Incoming {
             self.asked.table.clone(),
         );
         session.hold = self.hold;
-        allow(&self.conn, &self.asked.table, &self.shared.limits);
+        let (conn, table) = (&self.conn, &self.asked.table);
+        allow(conn, table, &self.shared.limits);
+        let share = table.share(Share::default());
+        table
+            .window
+            .share(share, |window| conn.set_receive_window(window));
         Ok(session)
     }
 

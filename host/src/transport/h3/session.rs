@@ -10,11 +10,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use slab::Slab;
+use tokio::time::Sleep;
 use wharf_proto::{
     code::{AppCodes, HttpCode},
     id::{Dir, SessionId, StreamId},
@@ -29,6 +31,7 @@ use super::{
     resets::Resets,
     stream::Stream,
     table::{Share, Table},
+    window::{self, Pace},
 };
 use crate::{
     ready::{Rounds, Token},
@@ -39,8 +42,9 @@ const CONNECT: usize = 0;
 const INBOX: usize = 1;
 const DATAGRAMS: usize = 2;
 const RESETS: usize = 3;
+const BEHIND: usize = 4;
 /// The token of the stream in slot `n` has the number `FIRST_STREAM + n`.
-pub(super) const FIRST_STREAM: usize = 4;
+pub(super) const FIRST_STREAM: usize = 5;
 
 type SendingDatagram = Pin<Box<dyn Future<Output = Result<(), quinn::SendDatagramError>> + Send>>;
 
@@ -83,6 +87,10 @@ pub struct Session {
     datagrams_part: Part,
     resets_part: Part,
     pub(super) resets: Resets,
+    behind_part: Part,
+    /// Until a stream that waits for room has waited for long.
+    behind: Option<Pin<Box<Sleep>>>,
+    pub(super) pace: Pace,
     /// Whether the handler knows that the session is to end.
     draining_told: bool,
     sending_datagram: Option<SendingDatagram>,
@@ -187,6 +195,9 @@ impl Session {
             datagrams_part: Part::new(DATAGRAMS, &rounds),
             resets_part: Part::new(RESETS, &rounds),
             resets,
+            behind_part: Part::new(BEHIND, &rounds),
+            behind: None,
+            pace: Pace::default(),
             draining_told: false,
             connect_part,
             inbox_part,
@@ -229,6 +240,7 @@ impl Session {
                 INBOX => self.poll_inbox(),
                 DATAGRAMS => self.poll_datagrams(),
                 RESETS => self.poll_resets(),
+                BEHIND => self.poll_behind(),
                 stream => self.poll_stream(stream - FIRST_STREAM),
             }
         }
@@ -417,6 +429,38 @@ impl Session {
     /// Has delayed resets looked at.
     pub(super) fn arm_resets(&mut self) {
         self.rounds.again(&self.resets_part.token);
+    }
+
+    /// Lets the peer send all that it may, where a stream has waited for room for long: what comes for others is not to wait
+    /// behind what came for that one.
+    fn poll_behind(&mut self) {
+        self.behind_part.token.disarm();
+        let cx = &mut Context::from_waker(&self.behind_part.waker);
+        let Some(sleep) = &mut self.behind else {
+            return;
+        };
+        if sleep.as_mut().poll(cx).is_pending() {
+            return;
+        }
+        self.behind = None;
+        let waits = self.streams.iter().filter_map(|(_, stream)| stream.waits);
+        match waits.min() {
+            Some(since) if since.elapsed() >= window::BEHIND => {
+                let grant = |window| self.conn.set_receive_window(window);
+                self.table.window.open(grant);
+            }
+            Some(since) => self.await_room(since),
+            None => {}
+        }
+    }
+
+    /// A stream waits for room since then.
+    pub(super) fn await_room(&mut self, since: Instant) {
+        if self.behind.is_none() {
+            let until = (since + window::BEHIND).into();
+            self.behind = Some(Box::pin(tokio::time::sleep_until(until)));
+            self.rounds.again(&self.behind_part.token);
+        }
     }
 
     /// The connection is lost. What the peer said on the CONNECT stream before that still counts.

@@ -58,6 +58,8 @@ pub(super) struct Stream {
     pub(super) by_peer: bool,
     /// When it was opened, where this end did.
     pub(super) opened: Option<Instant>,
+    /// Since when nothing is read for want of room, where that is watched.
+    pub(super) waits: Option<Instant>,
     pub(super) send: Half<SendHalf>,
     pub(super) recv: Half<RecvHalf>,
     pub(super) token: Arc<Token>,
@@ -70,6 +72,7 @@ impl Stream {
             id,
             by_peer,
             opened: (!by_peer).then(Instant::now),
+            waits: None,
             send: Half::Absent,
             recv: Half::Absent,
             waker: token.clone().into(),

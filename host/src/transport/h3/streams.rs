@@ -1,6 +1,9 @@
 //! What a session does with its streams: takes them in, fills and flushes them, and says when they are over.
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use wharf_proto::{
@@ -157,13 +160,17 @@ impl Session {
         } else {
             usize::MAX
         };
-        if session_room < READ_ROOM_MIN.min(limits.session) {
-            self.starving = true;
+        let starving = session_room < READ_ROOM_MIN.min(limits.session);
+        // Of a stream that waits for its own room QUIC has the waker, because something waits to be sent.
+        if starving || stream_room < READ_ROOM_MIN.min(limits.stream) {
+            self.starving |= starving;
+            if !self.table.window.is_open() {
+                let since = *stream.waits.get_or_insert_with(Instant::now);
+                self.await_room(since);
+            }
             return;
         }
-        if stream_room < READ_ROOM_MIN.min(limits.stream) {
-            return; // QUIC has the waker, because something waits
-        }
+        stream.waits = None;
         let cx = &mut Context::from_waker(&stream.waker);
         let room = stream_room.min(session_room).max(1);
         let before = recv.ahead_len();
@@ -179,7 +186,11 @@ impl Session {
                     stream.recv = Half::Finished;
                 }
                 let stream = stream.id;
-                if self.core.received(data.len() as u64).is_ok() {
+                let len = data.len() as u64;
+                let rtt = || self.conn.stats().path.min_rtt;
+                let grant = |window| self.conn.set_receive_window(window);
+                self.pace.took(len, &self.table.window, rtt, grant);
+                if self.core.received(len).is_ok() {
                     self.events.push_back(Event::Data { stream, data, fin });
                     self.release(slot);
                 }

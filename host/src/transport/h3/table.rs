@@ -24,6 +24,7 @@ use super::{
     allowance::{Grant, PeerStreams},
     inbox::{Inbox, Notice, Refused},
     stream::Arrival,
+    window::Window,
 };
 use crate::transport::{Limits, SessionLimits};
 
@@ -34,6 +35,7 @@ pub(super) struct Table {
     early_datagrams: usize,
     hold: Duration,
     pub(super) peer_streams: PeerStreams,
+    pub(super) window: Window,
     /// Bytes that QUIC's queue of datagrams takes for sure.
     datagram_room: AtomicUsize,
     state: Mutex<State>,
@@ -100,6 +102,7 @@ impl Table {
             early_datagrams: limits.early_datagrams,
             hold: limits.setup_timeout,
             peer_streams: PeerStreams::new(&Grant::first(limits)),
+            window: Window::first(Share::of(&limits.session)),
             datagram_room: AtomicUsize::new(0),
             state: Mutex::default(),
         }
