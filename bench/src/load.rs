@@ -3,13 +3,16 @@
 use std::{
     future::Future,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use web_transport_quinn::{Client, ClientBuilder, Session};
+use quinn::crypto::rustls::QuicClientConfig;
+use web_transport_quinn::{Client, Session};
+use wharf::transport::client::Trust;
 
-use crate::{figure::Figure, process::Server, servers::Kind};
+use crate::{figure::Figure, process::Server, servers::Kind, socket};
 
 mod datagrams;
 mod http2;
@@ -123,19 +126,19 @@ struct Target {
     url: url::Url,
     kind: Kind,
     address: SocketAddr,
-    /// Of its certificate.
-    hash: [u8; 32],
+    /// In its certificate alone.
+    trust: Trust,
 }
 
 impl Target {
     fn new(server: &Server) -> anyhow::Result<Self> {
+        let trust = Trust::Hashes(vec![server.hash().try_into()?]);
         Ok(Self {
-            client: ClientBuilder::new()
-                .with_server_certificate_hashes(vec![server.hash().to_vec()])?,
+            client: Client::new(socket::endpoint(None)?, quic(&trust)?),
             url: url::Url::parse(&format!("https://{}/", server.address()))?,
             kind: server.kind(),
             address: server.address(),
-            hash: server.hash().try_into()?,
+            trust,
         })
     }
 
@@ -144,6 +147,18 @@ impl Target {
         let session = tokio::time::timeout(PATIENCE, session).await;
         Ok(session.context("no session in time")??)
     }
+}
+
+/// The TLS of a client, with that protocol (ALPN).
+fn tls(trust: &Trust, protocol: &str) -> anyhow::Result<rustls::ClientConfig> {
+    let mut tls = trust.client_config()?;
+    tls.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    Ok(tls)
+}
+
+fn quic(trust: &Trust) -> anyhow::Result<quinn::ClientConfig> {
+    let crypto = QuicClientConfig::try_from(tls(trust, "h3")?)?;
+    Ok(quinn::ClientConfig::new(Arc::new(crypto)))
 }
 
 /// How long, and how much, a load goes on.

@@ -20,6 +20,7 @@ mod plot;
 mod process;
 mod report;
 mod servers;
+mod socket;
 
 use figure::Figure;
 use load::{Measure, Plan};

@@ -13,10 +13,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use wharf::transport::{
     Limits, Session,
-    client::{Ask, Http, Trust, connect},
+    client::{Ask, Http, connect},
 };
 
-use super::Target;
+use super::{Target, tls};
 use crate::body;
 
 mod line;
@@ -33,21 +33,9 @@ pub(super) async fn session(target: &Target) -> anyhow::Result<Session> {
     let ask = Ask::new(&format!("https://{}/", target.address))?;
     let mut limits = Limits::default();
     limits.session.reads_wait_for_room = false; // it sends much by itself, and the server echoes
-    Ok(connect(&ask, &trust(target), Http::Http2, &limits)
+    Ok(connect(&ask, &target.trust, Http::Http2, &limits)
         .await?
         .session)
-}
-
-/// Trust in the one certificate.
-fn trust(target: &Target) -> Trust {
-    Trust::Hashes(vec![target.hash])
-}
-
-/// The TLS of a client without wharf, with that protocol (ALPN).
-pub(super) fn tls(target: &Target, protocol: &str) -> anyhow::Result<rustls::ClientConfig> {
-    let mut tls = trust(target).client_config()?;
-    tls.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-    Ok(tls)
 }
 
 /// A connection for requests. It ends with its last handle.
@@ -55,7 +43,7 @@ pub(super) async fn requests(target: &Target) -> anyhow::Result<SendRequest<Byte
     let address = target.address;
     let tcp = TcpStream::connect(address).await?;
     tcp.set_nodelay(true)?;
-    let tls = TlsConnector::from(Arc::new(tls(target, "h2")?));
+    let tls = TlsConnector::from(Arc::new(tls(&target.trust, "h2")?));
     let tls = tls.connect(ServerName::from(address.ip()), tcp).await?;
     let (requests, connection) = h2::client::Builder::new()
         .enable_push(false)

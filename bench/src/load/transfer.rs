@@ -1,14 +1,13 @@
 //! 256 MiB echoed over one stream, from its beginning to its end.
 
-use std::{future::Future, net::Ipv4Addr, sync::Arc};
+use std::future::Future;
 
 use anyhow::{bail, ensure};
 use bytes::Bytes;
-use quinn::{ClientConfig, Endpoint, crypto::rustls::QuicClientConfig};
 use wharf::transport::{self, Closer, CommandError, Dir, Event};
 
-use super::{Cost, Figure, PATIENCE, Target, http2, metered, patiently};
-use crate::{process::Server, servers::Kind};
+use super::{Cost, Figure, PATIENCE, Target, http2, metered, patiently, quic};
+use crate::{process::Server, servers::Kind, socket};
 
 const BYTES: usize = 256 << 20;
 /// What goes over a stream before.
@@ -76,10 +75,8 @@ async fn echo(session: &mut transport::Session, bytes: usize) -> anyhow::Result<
 
 /// A connection of QUIC, without HTTP.
 async fn raw(target: &Target) -> anyhow::Result<web_transport_quinn::Session> {
-    let crypto = QuicClientConfig::try_from(http2::tls(target, "h3")?)?;
-    let config = ClientConfig::new(Arc::new(crypto));
-    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
-    let connecting = endpoint.connect_with(config, target.address, "localhost")?;
+    let endpoint = socket::endpoint(None)?;
+    let connecting = endpoint.connect_with(quic(&target.trust)?, target.address, "localhost")?;
     Ok(web_transport_quinn::Session::raw(connecting.await?))
 }
 

@@ -3,10 +3,12 @@
 use web_transport_quinn::{RecvStream, SendStream, Server, Session};
 use wharf::transport::tls::Certificate;
 
+use crate::socket;
+
 pub(super) async fn serve() -> anyhow::Result<()> {
     let certificate = Certificate::development()?;
     let config = super::quic_config(&certificate)?;
-    let endpoint = quinn::Endpoint::server(config, super::loopback())?;
+    let endpoint = socket::endpoint(Some(config))?;
     super::announce(endpoint.local_addr()?, certificate.hash())?;
     let mut server = Server::new(endpoint);
     while let Some(request) = server.accept().await {

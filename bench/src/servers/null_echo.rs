@@ -10,6 +10,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use wharf::transport::{Event, Limits, Requested, Response, Session, h2, h3, tls::Certificate};
 
+use crate::socket;
+
 pub(super) async fn serve() -> anyhow::Result<()> {
     let certificate = Certificate::development()?;
     let tls = certificate.server_config()?;
@@ -35,7 +37,7 @@ pub(super) async fn serve() -> anyhow::Result<()> {
 /// A UDP and a TCP socket of one port. Clients may have the port of the first at the second.
 async fn bind(config: &quinn::ServerConfig) -> anyhow::Result<(Endpoint, TcpListener)> {
     loop {
-        let endpoint = Endpoint::server(config.clone(), super::loopback())?;
+        let endpoint = socket::endpoint(Some(config.clone()))?;
         match TcpListener::bind(endpoint.local_addr()?).await {
             Ok(listener) => return Ok((endpoint, listener)),
             Err(error) if error.kind() == ErrorKind::AddrInUse => {}

@@ -1,12 +1,14 @@
 //! The echo server on `quinn`: a task per connection and one per stream, without HTTP, nothing copied that need not be.
 
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use quinn::{Connection, RecvStream, SendStream};
 use wharf::transport::tls::Certificate;
+
+use crate::socket;
 
 pub(super) async fn serve() -> anyhow::Result<()> {
     let certificate = Certificate::development()?;
     let config = super::quic_config(&certificate)?;
-    let endpoint = Endpoint::server(config, super::loopback())?;
+    let endpoint = socket::endpoint(Some(config))?;
     super::announce(endpoint.local_addr()?, certificate.hash())?;
     while let Some(incoming) = endpoint.accept().await {
         tokio::spawn(async move {

@@ -3,10 +3,12 @@
 use wharf::transport::tls::Certificate;
 use wtransport::{Connection, Endpoint, RecvStream, SendStream, ServerConfig};
 
+use crate::socket;
+
 pub(super) async fn serve() -> anyhow::Result<()> {
     let certificate = Certificate::development()?;
     let config = ServerConfig::builder()
-        .with_bind_address(super::loopback())
+        .with_bind_socket(socket::udp()?)
         .build_with_quic_config(super::quic_config(&certificate)?);
     let endpoint = Endpoint::server(config)?;
     super::announce(endpoint.local_addr()?, certificate.hash())?;
