@@ -21,9 +21,9 @@ impl Guest for Echo {
 }
 
 impl batches::Guest for Echo {
-    fn on_datagrams(handler: HandlerBorrow<'_>, datagrams: Vec<Vec<u8>>) {
+    fn on_datagrams(handler: HandlerBorrow<'_>, data: Vec<u8>, sizes: Vec<u32>) {
         let handler: &Handler = handler.get();
-        let _ = handler.session.send_datagrams(&datagrams);
+        let _ = handler.session.send_datagrams(&data, &sizes);
     }
 }
 

@@ -111,7 +111,8 @@ const TABLE: &[(&str, Act)] = &[
     ("priority", OnFirstData(sending::priority)),
     // Sends `count` datagrams of `bytes`, each beginning with its number.
     ("datagrams", OnFirstData(sending::datagrams)),
-    // Sends three datagrams at once, the second too large: `error send-datagrams too-large`.
+    // Sends three datagrams at once, the second too large: `error send-datagrams too-large`. Then with sizes that do
+    // not add up, twice: `error wrong-sizes invalid`.
     (
         "datagrams-together",
         OnFirstData(sending::datagrams_together),

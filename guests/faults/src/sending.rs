@@ -123,9 +123,16 @@ pub(crate) fn datagrams(scene: &Scene, _id: StreamId) {
 /// Sends three datagrams at once, the second larger than the path carries.
 pub(crate) fn datagrams_together(scene: &Scene, _id: StreamId) {
     let largest = usize::try_from(scene.session.info().max_datagram_size).unwrap_or(usize::MAX);
-    let datagrams = [b"before".to_vec(), vec![0; largest + 1], b"after".to_vec()];
-    let sent = scene.session.send_datagrams(&datagrams);
-    report::outcome("send-datagrams", sent);
+    let datagrams = [&b"before"[..], &vec![0; largest + 1], b"after"];
+    let sizes = datagrams.map(|datagram| u32::try_from(datagram.len()).unwrap_or(u32::MAX));
+    let data = datagrams.concat();
+    report::outcome(
+        "send-datagrams",
+        scene.session.send_datagrams(&data, &sizes),
+    );
+    for wrong in [&sizes[1..], &[u32::MAX; 2]] {
+        report::outcome("wrong-sizes", scene.session.send_datagrams(&data, wrong));
+    }
 }
 
 /// Gives up sending on the stream, with `code`.

@@ -138,16 +138,33 @@ impl State {
         Ok(&mut member.session)
     }
 
-    fn send_one(&mut self, handle: &Resource<Handle>, data: &[u8]) -> Result<(), Error> {
-        let room = self.memory.room();
-        let sent = self.session(handle).and_then(|session| {
-            if data.len() > room {
-                return Err(Error::TooLarge);
+    fn send_all<'a>(
+        &mut self,
+        handle: &Resource<Handle>,
+        datagrams: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<(), Error> {
+        let mut room = self.memory.room();
+        let session = self.session(handle)?;
+        let mut all = Ok(());
+        for datagram in datagrams {
+            let sent = match room.checked_sub(datagram.len()) {
+                Some(left) => {
+                    room = left;
+                    session.send_datagram(datagram)
+                }
+                None => Err(CommandError::TooLarge),
+            };
+            match sent {
+                Ok(()) => {}
+                Err(CommandError::TooLarge) => all = Err(Error::TooLarge),
+                Err(other) => {
+                    all = Err(error(other));
+                    break;
+                }
             }
-            session.send_datagram(data).map_err(error)
-        });
+        }
         self.weigh(handle.rep());
-        sent
+        all
     }
 
     /// Calls the session about one of its streams.
@@ -286,23 +303,29 @@ impl HostSession for State {
         handle: Resource<Handle>,
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.send_one(&handle, &data))
+        Ok(self.send_all(&handle, [&data[..]]))
     }
 
     fn send_datagrams(
         &mut self,
         handle: Resource<Handle>,
-        datagrams: Vec<Vec<u8>>,
+        data: Vec<u8>,
+        sizes: Vec<u32>,
     ) -> wasmtime::Result<Result<(), Error>> {
-        let mut all = Ok(());
-        for data in &datagrams {
-            match self.send_one(&handle, data) {
-                Ok(()) => {}
-                Err(Error::TooLarge) => all = Err(Error::TooLarge),
-                Err(error) => return Ok(Err(error)),
-            }
+        let all = sizes.iter().map(|&size| u64::from(size)).sum::<u64>();
+        if all != data.len() as u64 {
+            return Ok(Err(Error::Invalid(format!(
+                "sizes come to {all} bytes, and there are {}",
+                data.len()
+            ))));
         }
-        Ok(all)
+        let mut rest = &data[..];
+        let datagrams = sizes.iter().map_while(|&size| {
+            let (datagram, after) = rest.split_at_checked(size as usize)?;
+            rest = after;
+            Some(datagram)
+        });
+        Ok(self.send_all(&handle, datagrams))
     }
 
     fn drain(&mut self, handle: Resource<Handle>) -> wasmtime::Result<()> {

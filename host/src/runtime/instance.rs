@@ -6,10 +6,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use wasmtime::{
     Store, UpdateDeadline,
-    component::{Func, Resource, ResourceAny, ResourceTable},
+    component::{Resource, ResourceAny, ResourceTable, TypedFunc},
 };
 use wasmtime_wasi::WasiCtxBuilder;
 
@@ -24,7 +23,7 @@ use super::{
     component::{Component, Counted},
     cpu::{Meter, Stopped, Yield},
     host::{Handle, State},
-    members::Members,
+    members::{Batch, Members},
     memory::Memory,
     output::Output,
     wit,
@@ -46,18 +45,21 @@ pub(super) struct Instance {
     instance: wasmtime::component::Instance,
     exports: SessionHandler,
     /// What takes datagrams by the batch, where the component has it.
-    on_datagrams: Option<Func>,
+    on_datagrams: Option<OnDatagrams>,
     component: Component,
     yielded: Yield,
     outputs: [Output; 2],
     _counted: Counted,
 }
 
+/// Takes the handler, and a [`Batch`].
+type OnDatagrams = TypedFunc<(ResourceAny, Arc<Vec<u8>>, Arc<Vec<u32>>), ()>;
+
 /// What a handler is called for.
 pub(super) enum Next {
     /// No datagram where the component takes those by the batch.
     Event(Event),
-    Datagrams(Vec<Bytes>),
+    Datagrams(Batch),
     Timer(u64),
 }
 
@@ -79,8 +81,9 @@ impl Instance {
             let instance = pre.instance_pre().instantiate_async(&mut store).await?;
             let exports = SessionHandler::new(&mut store, &instance)?;
             let on_datagrams = component.loaded.on_datagrams.as_ref();
-            let on_datagrams =
-                on_datagrams.and_then(|export| instance.get_func(&mut store, export));
+            let on_datagrams = on_datagrams
+                .map(|export| instance.get_typed_func(&mut store, export))
+                .transpose()?;
             Ok((instance, exports, on_datagrams))
         };
         let result = metered(&mut meter, &label.stats, pin!(started)).await;
@@ -203,7 +206,7 @@ impl Instance {
         member.waker.clone_from(cx.waker());
         match member.poll_event(cx) {
             Poll::Ready(Event::Datagram(first)) if self.on_datagrams.is_some() => {
-                return Poll::Ready(Next::Datagrams(member.batch(first, cx)));
+                return Poll::Ready(Next::Datagrams(member.batch(&first, cx)));
             }
             Poll::Ready(event) => return Poll::Ready(Next::Event(event)),
             Poll::Pending => {}
@@ -408,20 +411,21 @@ fn settle<T>(
 /// Calls the callback that an event is for.
 async fn dispatch(
     handler: &callbacks::GuestHandler<'_>,
-    on_datagrams: Option<Func>,
+    on_datagrams: Option<OnDatagrams>,
     store: &mut Store<State>,
     this: ResourceAny,
     next: Next,
 ) -> wasmtime::Result<()> {
     let event = match next {
         Next::Event(event) => event,
-        Next::Datagrams(datagrams) => {
+        Next::Datagrams(batch) => {
             let Some(on_datagrams) = on_datagrams else {
                 return Ok(()); // they are gathered only where there is one
             };
-            let datagrams: Vec<&[u8]> = datagrams.iter().map(|datagram| &datagram[..]).collect();
-            let call = on_datagrams.typed::<(ResourceAny, &[&[u8]]), ()>(&*store)?;
-            return call.call_async(store, (this, &datagrams)).await;
+            let lent = (this, batch.data.clone(), batch.sizes.clone());
+            let called = on_datagrams.call_async(store, lent).await;
+            batch.spare_again();
+            return called;
         }
         Next::Timer(timer) => return handler.call_on_timer(store, this, timer).await,
     };

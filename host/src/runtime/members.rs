@@ -1,6 +1,7 @@
 //! The sessions that an instance serves.
 
 use std::{
+    cell::Cell,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
@@ -55,23 +56,56 @@ impl Member {
     }
 
     /// The datagrams that wait after that one, with it.
-    pub(super) fn batch(&mut self, first: Bytes, cx: &mut Context<'_>) -> Vec<Bytes> {
+    pub(super) fn batch(&mut self, first: &Bytes, cx: &mut Context<'_>) -> Batch {
         let (batch, ahead) = batch(first, || self.session.poll_event(cx));
         self.ahead = ahead;
         batch
     }
 }
 
+/// Datagrams, one after another. A guest is lent them.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) data: Arc<Vec<u8>>,
+    pub(super) sizes: Arc<Vec<u32>>,
+}
+
+thread_local! {
+    /// The batch that a guest was lent last, to be filled again.
+    static SPARE: Cell<Batch> = Cell::default();
+}
+
+impl Batch {
+    fn spare() -> Self {
+        let mut batch = SPARE.take();
+        Arc::make_mut(&mut batch.data).clear();
+        Arc::make_mut(&mut batch.sizes).clear();
+        batch
+    }
+
+    fn push(&mut self, datagram: &[u8]) {
+        let size = u32::try_from(datagram.len()).unwrap_or(u32::MAX); // they are shorter than 64 KiB
+        Arc::make_mut(&mut self.data).extend_from_slice(datagram);
+        Arc::make_mut(&mut self.sizes).push(size);
+    }
+
+    /// The guest has its own copy now.
+    pub(super) fn spare_again(self) {
+        SPARE.set(self);
+    }
+}
+
 /// A datagram and those after it, as many as there are or may be in a batch; and what came after those, which is not to
 /// wait for another call to be found.
-fn batch(first: Bytes, mut poll: impl FnMut() -> Poll<Event>) -> (Vec<Bytes>, Option<Event>) {
-    let mut bytes = first.len();
-    let mut batch = vec![first];
-    while batch.len() < BATCH_MAX {
+fn batch(first: &Bytes, mut poll: impl FnMut() -> Poll<Event>) -> (Batch, Option<Event>) {
+    let mut batch = Batch::spare();
+    batch.push(first);
+    while batch.sizes.len() < BATCH_MAX {
         match poll() {
-            Poll::Ready(Event::Datagram(next)) if bytes + next.len() <= BATCH_BYTES_MAX => {
-                bytes += next.len();
-                batch.push(next);
+            Poll::Ready(Event::Datagram(next))
+                if batch.data.len() + next.len() <= BATCH_BYTES_MAX =>
+            {
+                batch.push(&next);
             }
             Poll::Ready(other) => return (batch, Some(other)),
             Poll::Pending => break,
@@ -145,8 +179,8 @@ mod tests {
     ) -> (usize, Option<Event>, usize) {
         let mut events = events.into_iter();
         let first = Bytes::from(vec![7; first]);
-        let (batch, ahead) = batch(first, || events.next().map_or(Poll::Pending, Poll::Ready));
-        (batch.len(), ahead, events.count())
+        let (batch, ahead) = batch(&first, || events.next().map_or(Poll::Pending, Poll::Ready));
+        (batch.sizes.len(), ahead, events.count())
     }
 
     #[test]
