@@ -28,6 +28,7 @@ mod listener;
 mod qpack;
 mod request;
 mod resets;
+mod ride;
 mod session;
 mod settings;
 mod stream;

@@ -61,7 +61,8 @@ pub struct Connection {
     requests: mpsc::Receiver<Box<Requested>>,
     conn: quinn::Connection,
     table: Arc<Table>,
-    _serving: JoinSet<()>,
+    /// Beside QUIC's driver where that takes it up, or in a task of its own.
+    serving: Result<Hold, JoinSet<()>>,
 }
 
 impl Connection {
@@ -69,13 +70,20 @@ impl Connection {
         let limits = &shared.limits;
         let table = Arc::new(Table::new(limits));
         let (sender, requests) = mpsc::channel(limits.requests.max(1));
-        let mut serving = JoinSet::new();
-        serving.spawn(serve(conn.clone(), shared, table.clone(), hold, sender));
+        let serve = serve(conn.clone(), shared, table.clone(), hold.clone(), sender);
+        let serving = match hold.ride().take_up(Box::pin(serve)) {
+            Ok(()) => Ok(hold),
+            Err(serve) => {
+                let mut serving = JoinSet::new();
+                serving.spawn(serve);
+                Err(serving)
+            }
+        };
         Self {
             requests,
             conn,
             table,
-            _serving: serving,
+            serving,
         }
     }
 
@@ -98,6 +106,10 @@ impl Drop for Connection {
             None => Notice::Lost(0, "the host gave up the connection".to_owned()),
         };
         self.conn.close(quic_code(HttpCode::H3_NO_ERROR), b"");
+        match &mut self.serving {
+            Ok(hold) => hold.ride().put_down(),
+            Err(task) => task.abort_all(),
+        }
         self.table.notify(&notice);
     }
 }

@@ -16,6 +16,8 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
+use super::ride::Ride;
+
 thread_local! {
     /// What the next driver that is spawned on this thread listens to.
     static NEXT: Cell<Option<Hold>> = const { Cell::new(None) };
@@ -29,6 +31,7 @@ pub(in crate::transport) struct Hold(Arc<Inner>);
 struct Inner {
     turns: AtomicUsize,
     driver: AtomicWaker,
+    ride: Ride,
 }
 
 impl Hold {
@@ -39,6 +42,11 @@ impl Hold {
         let begun = begin();
         NEXT.set(None); // where it spawned none
         (hold, begun)
+    }
+
+    /// The place beside the driver.
+    pub(super) fn ride(&self) -> &Ride {
+        &self.0.ride
     }
 
     /// The hold on the driver that is being spawned, if there is one.
@@ -52,8 +60,10 @@ impl Hold {
         let Inner {
             turns,
             driver: waker,
+            ride,
         } = &*self.0;
-        let mut waited = false;
+        let _open = ride.open();
+        let (mut waited, mut driven) = (false, false);
         poll_fn(|cx| {
             if turns.load(Ordering::Acquire) > 0 && !waited {
                 waker.register(cx.waker());
@@ -64,7 +74,16 @@ impl Hold {
                 }
             }
             waited = false;
-            driver.as_mut().poll(cx)
+            ride.poll(cx, |cx| {
+                if !driven {
+                    driven = driver.as_mut().poll(cx).is_ready();
+                }
+                if driven {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
         })
         .await;
     }
