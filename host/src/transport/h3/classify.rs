@@ -51,8 +51,9 @@ pub(super) struct Sorter {
     pub(super) conn: quinn::Connection,
     pub(super) table: Arc<Table>,
     pub(super) notes: Arc<Notes>,
-    pub(super) uni: mpsc::Sender<RecvSide>,
-    pub(super) bidi: mpsc::Sender<Bidi>,
+    // In boxes: a channel has room for 32 of what it takes from its beginning on.
+    pub(super) uni: mpsc::Sender<Box<RecvSide>>,
+    pub(super) bidi: mpsc::Sender<Box<Bidi>>,
     pub(super) limits: Arc<Limits>,
 }
 
@@ -252,7 +253,7 @@ impl Sorter {
             self.notes.clone(),
         )?;
         match self.bidi.try_reserve() {
-            Ok(place) => place.send(Bidi::new(send, recv)),
+            Ok(place) => place.send(Box::new(Bidi::new(send, recv))),
             Err(_) => {
                 self.forget(send.id().into());
                 _ = send.reset(quic_code(HttpCode::H3_REQUEST_REJECTED)); // over already otherwise
@@ -293,7 +294,7 @@ impl Sorter {
             filter,
             self.notes.clone(),
         )?;
-        self.uni.try_send(recv).map_err(|_| Violation {
+        self.uni.try_send(Box::new(recv)).map_err(|_| Violation {
             code: HttpCode::H3_STREAM_CREATION_ERROR,
             reason: "a second control or QPACK stream",
         })

@@ -295,8 +295,8 @@ pub(super) struct Tap {
     conn: h3_quinn::Connection,
     /// Goes out on the first stream that `h3` opens.
     settings: Option<Edit>,
-    uni: mpsc::Receiver<RecvSide>,
-    bidi: mpsc::Receiver<Bidi>,
+    uni: mpsc::Receiver<Box<RecvSide>>,
+    bidi: mpsc::Receiver<Box<Bidi>>,
     opener: Opener,
 }
 
@@ -304,8 +304,8 @@ impl Tap {
     pub(super) fn new(
         conn: quinn::Connection,
         settings: Bytes,
-        uni: mpsc::Receiver<RecvSide>,
-        bidi: mpsc::Receiver<Bidi>,
+        uni: mpsc::Receiver<Box<RecvSide>>,
+        bidi: mpsc::Receiver<Box<Bidi>>,
     ) -> Self {
         Self {
             quic: conn.clone(),
@@ -358,7 +358,7 @@ impl quic::Connection<Bytes> for Tap {
     ) -> Poll<Result<RecvSide, ConnectionErrorIncoming>> {
         self.uni
             .poll_recv(cx)
-            .map(|stream| stream.ok_or_else(classifier_gone))
+            .map(|stream| stream.map(|stream| *stream).ok_or_else(classifier_gone))
     }
 
     fn poll_accept_bidi(
@@ -367,7 +367,7 @@ impl quic::Connection<Bytes> for Tap {
     ) -> Poll<Result<Bidi, ConnectionErrorIncoming>> {
         self.bidi
             .poll_recv(cx)
-            .map(|stream| stream.ok_or_else(classifier_gone))
+            .map(|stream| stream.map(|stream| *stream).ok_or_else(classifier_gone))
     }
 
     fn opener(&self) -> Opener {
