@@ -123,7 +123,7 @@ pub struct SessionLimits {
     /// Streams of each kind that a peer may hold open. Default 256.
     pub streams_per_kind: u32,
     /// Bytes that a peer may send ahead of the handler, over all streams. Default 16 MiB: what is on its way at 1 Gbit/s and
-    /// 100 ms.
+    /// 100 ms. Over HTTP/3 a connection begins with 1 MiB of it, and has more as its path, or a handler that is behind, needs it.
     pub session_receive_credit: u32,
     /// Bytes taken from the handler that the transport has not accepted yet, per stream. Default 256 KiB.
     pub stream_send_buffer: usize,

@@ -233,3 +233,20 @@ fn failure(error: &quinn::ConnectionError) -> &'static str {
         | quinn::ConnectionError::CidsExhausted => "closed",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_has_the_receive_buffer_that_was_asked_for() {
+        const ASKED: usize = 64 << 10; // less than systems give by themselves
+        let socket = bind((Ipv4Addr::LOCALHOST, 0).into(), false, ASKED).unwrap();
+        let given = SockRef::from(&socket).recv_buffer_size().unwrap();
+        assert!((ASKED..=2 * ASKED).contains(&given), "{given}"); // Linux doubles it, for its own records
+    }
+}
