@@ -32,8 +32,8 @@ struct State {
     granted: u64,
     /// What the sessions may have.
     most: u64,
-    /// Whether a session has begun. Nothing is taken back after that: quinn takes less back from who uses little, and gives
-    /// more at once, so that a peer whose sessions come and go would be granted ever more.
+    /// Whether a session has begun. Nothing is taken back after that: quinn takes back as bytes are read, and gives at once, so
+    /// that a peer whose sessions come and go, and who sends nothing, would be granted ever more.
     begun: bool,
 }
 
@@ -70,7 +70,7 @@ impl Window {
         let window = if state.begun {
             enough.max(state.granted)
         } else {
-            enough
+            state.granted.clamp(enough, state.most)
         };
         state.begun = true;
         self.set(state, window, grant);
@@ -255,6 +255,15 @@ mod tests {
         assert_eq!(took(far), Some(4 * FIRST));
         let last = (0..100).filter_map(|_| took(far)).last();
         assert_eq!(last, Some(bytes(one)));
+    }
+
+    #[test]
+    fn what_was_granted_before_the_first_session_is_not_granted_again() {
+        let one = one(16 << 20);
+        let window = Window::first(one);
+        window.open(|_| {});
+        assert_eq!(told(|grant| window.share(one, grant)), None);
+        assert_eq!(told(|grant| window.open(grant)), None);
     }
 
     #[test]
