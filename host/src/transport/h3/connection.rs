@@ -17,6 +17,7 @@ use super::{
     inbox::Notice,
     quic_code,
     request::{Asked, Exchange, Incoming},
+    ride::Running,
     settings::{Ours, PeerSettings},
     table::{Share, Table},
     tap::{Notes, RequestNote, Tap},
@@ -61,8 +62,7 @@ pub struct Connection {
     requests: mpsc::Receiver<Box<Requested>>,
     conn: quinn::Connection,
     table: Arc<Table>,
-    /// Beside QUIC's driver where that takes it up, or in a task of its own.
-    serving: Result<Hold, JoinSet<()>>,
+    _serving: Running,
 }
 
 impl Connection {
@@ -70,20 +70,13 @@ impl Connection {
         let limits = &shared.limits;
         let table = Arc::new(Table::new(limits));
         let (sender, requests) = mpsc::channel(limits.requests.max(1));
-        let serve = serve(conn.clone(), shared, table.clone(), hold.clone(), sender);
-        let serving = match hold.ride().take_up(Box::pin(serve)) {
-            Ok(()) => Ok(hold),
-            Err(serve) => {
-                let mut serving = JoinSet::new();
-                serving.spawn(serve);
-                Err(serving)
-            }
-        };
+        let ride = hold.ride().clone();
+        let serve = serve(conn.clone(), shared, table.clone(), hold, sender);
         Self {
             requests,
             conn,
             table,
-            serving,
+            _serving: ride.run(Box::pin(serve)),
         }
     }
 
@@ -106,10 +99,6 @@ impl Drop for Connection {
             None => Notice::Lost(0, "the host gave up the connection".to_owned()),
         };
         self.conn.close(quic_code(HttpCode::H3_NO_ERROR), b"");
-        match &mut self.serving {
-            Ok(hold) => hold.ride().put_down(),
-            Err(task) => task.abort_all(),
-        }
         self.table.notify(&notice);
     }
 }

@@ -16,7 +16,7 @@ use std::{
 
 use futures_util::task::AtomicWaker;
 
-use super::ride::Ride;
+use super::ride::{Ride, Rider};
 
 thread_local! {
     /// What the next driver that is spawned on this thread listens to.
@@ -56,14 +56,14 @@ impl Hold {
 
     /// Runs the driver whenever it is woken, or at the end of a turn where one is taken then. Of several sessions whose turns
     /// overlap, one that ends suffices.
-    pub(super) async fn drive(self, mut driver: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    pub(super) async fn drive(self, driver: Rider) {
         let Inner {
             turns,
             driver: waker,
             ride,
         } = &*self.0;
         let _open = ride.open();
-        let (mut waited, mut driven) = (false, false);
+        let (mut waited, mut driver) = (false, Some(driver));
         poll_fn(|cx| {
             if turns.load(Ordering::Acquire) > 0 && !waited {
                 waker.register(cx.waker());
@@ -74,16 +74,7 @@ impl Hold {
                 }
             }
             waited = false;
-            ride.poll(cx, |cx| {
-                if !driven {
-                    driven = driver.as_mut().poll(cx).is_ready();
-                }
-                if driven {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                }
-            })
+            ride.poll(cx, &mut driver)
         })
         .await;
     }
@@ -124,7 +115,7 @@ mod tests {
 
     use tokio::sync::watch;
 
-    use super::*;
+    use super::{super::ride::tests::others_run, *};
 
     /// Spawns a driver that listens to a hold, and counts how often it runs; sending wakes it.
     fn driver() -> (Hold, watch::Sender<()>, Arc<AtomicUsize>) {
@@ -142,12 +133,6 @@ mod tests {
         });
         assert!(Hold::next().is_none(), "it is of one driver");
         (hold, wake, runs)
-    }
-
-    async fn others_run() {
-        for _ in 0..10 {
-            tokio::task::yield_now().await;
-        }
     }
 
     #[tokio::test]

@@ -15,8 +15,9 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
+use tokio::task::JoinSet;
 
-/// What rides along.
+/// A driver, and what rides along.
 pub(super) type Rider = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The place for a rider beside one driver. All clones are one.
@@ -35,13 +36,11 @@ struct Inner {
 
 #[derive(Default)]
 enum Place {
-    /// There is no driver yet.
+    /// There is no driver.
     #[default]
-    Waiting,
+    Closed,
     Free,
     Taken(Rider),
-    /// The driver is gone.
-    Closed,
 }
 
 impl Ride {
@@ -51,8 +50,19 @@ impl Ride {
         Open(self)
     }
 
-    /// Takes a rider up; gives it back where no driver runs, or another rides.
-    pub(super) fn take_up(&self, rider: Rider) -> Result<(), Rider> {
+    /// Runs a future along with the driver, or in a task of its own where no driver runs or another rides.
+    pub(super) fn run(&self, rider: Rider) -> Running {
+        match self.take_up(rider) {
+            Ok(()) => Running::Along(self.clone()),
+            Err(rider) => {
+                let mut task = JoinSet::new();
+                task.spawn(rider);
+                Running::Alone(task)
+            }
+        }
+    }
+
+    fn take_up(&self, rider: Rider) -> Result<(), Rider> {
         {
             let mut place = self.place();
             if !matches!(*place, Place::Free) {
@@ -65,23 +75,19 @@ impl Ride {
     }
 
     /// Drops the rider.
-    pub(super) fn put_down(&self) {
+    fn put_down(&self) {
         let left = {
             let mut place = self.place();
             match *place {
                 Place::Taken(_) => std::mem::replace(&mut *place, Place::Free),
-                Place::Waiting | Place::Free | Place::Closed => return,
+                Place::Closed | Place::Free => return,
             }
         };
         drop(left); // not under the lock, which others may want who end with it
     }
 
-    /// Polls the driver, and then the rider if that was woken.
-    pub(super) fn poll(
-        &self,
-        cx: &mut Context<'_>,
-        driver: impl FnOnce(&mut Context<'_>) -> Poll<()>,
-    ) -> Poll<()> {
+    /// Polls the driver until that has ended, and then the rider if that was woken.
+    pub(super) fn poll(&self, cx: &mut Context<'_>, driver: &mut Option<Rider>) -> Poll<()> {
         let Inner {
             woken,
             running,
@@ -90,8 +96,12 @@ impl Ride {
         } = &*self.0;
         task.register(cx.waker());
         running.store(true, SeqCst);
-        let driven = driver(cx);
-        let rides = if woken.swap(false, SeqCst) || driven.is_ready() {
+        if let Some(driving) = driver
+            && driving.as_mut().poll(cx).is_ready()
+        {
+            *driver = None;
+        }
+        let rides = if woken.swap(false, SeqCst) || driver.is_none() {
             self.poll_rider()
         } else {
             Poll::Pending
@@ -101,9 +111,10 @@ impl Ride {
             cx.waker().wake_by_ref();
         }
         // What the rider has to say about the end of the connection it says after the driver.
-        match (driven, rides) {
-            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(()),
-            (Poll::Ready(()) | Poll::Pending, _) => Poll::Pending,
+        if driver.is_none() {
+            rides
+        } else {
+            Poll::Pending
         }
     }
 
@@ -147,6 +158,21 @@ impl fmt::Debug for Inner {
     }
 }
 
+/// A future that runs until it has ended, or this is dropped.
+pub(super) enum Running {
+    Along(Ride),
+    Alone(JoinSet<()>),
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        match self {
+            Self::Along(ride) => ride.put_down(),
+            Self::Alone(task) => task.abort_all(),
+        }
+    }
+}
+
 /// An open place. Dropping it ends the rider.
 pub(super) struct Open<'a>(&'a Ride);
 
@@ -158,37 +184,14 @@ impl Drop for Open<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{future::poll_fn, sync::atomic::AtomicUsize, task::ready};
 
     use tokio::sync::watch;
 
     use super::*;
 
-    /// A task that stands for QUIC's driver, and ends with the sender.
-    fn driver(ride: &Ride) -> watch::Sender<()> {
-        let (sender, mut woken) = watch::channel(());
-        let ride = ride.clone();
-        tokio::spawn(async move {
-            let _open = ride.open();
-            let mut driver = Box::pin(async move { while woken.changed().await.is_ok() {} });
-            let mut ended = false;
-            poll_fn(|cx| {
-                ride.poll(cx, |cx| {
-                    ended = ended || driver.as_mut().poll(cx).is_ready();
-                    if ended {
-                        Poll::Ready(())
-                    } else {
-                        Poll::Pending
-                    }
-                })
-            })
-            .await;
-        });
-        sender
-    }
-
-    /// A rider that counts how often it is polled, and ends with the sender.
+    /// A future that counts how often it is polled, and ends with the sender.
     fn rider() -> (Rider, watch::Sender<()>, Arc<AtomicUsize>) {
         let (sender, mut woken) = watch::channel(());
         let polls = Arc::new(AtomicUsize::new(0));
@@ -202,7 +205,21 @@ mod tests {
         (rider, sender, polls)
     }
 
-    async fn others_run() {
+    /// A ride beside a task that stands for QUIC's driver, and ends with the sender.
+    async fn driven() -> (Ride, watch::Sender<()>) {
+        let ride = Ride::default();
+        let (driver, sender, _) = rider();
+        let driven = ride.clone();
+        tokio::spawn(async move {
+            let _open = driven.open();
+            let mut driver = Some(driver);
+            poll_fn(|cx| driven.poll(cx, &mut driver)).await;
+        });
+        others_run().await;
+        (ride, sender)
+    }
+
+    pub(in super::super) async fn others_run() {
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
@@ -210,11 +227,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_rider_is_polled_whenever_it_is_woken_and_not_when_the_driver_is() {
-        let ride = Ride::default();
-        let driver = driver(&ride);
-        others_run().await;
+        let (ride, driver) = driven().await;
         let (rider, wake, polls) = rider();
-        assert!(ride.take_up(rider).is_ok());
+        let _running = ride.run(rider);
         others_run().await;
         assert_eq!(polls.load(SeqCst), 1, "to begin with");
         driver.send_replace(());
@@ -229,12 +244,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_rider_goes_on_to_its_end_after_the_driver() {
-        let ride = Ride::default();
-        let driver = driver(&ride);
-        others_run().await;
+        let (ride, driver) = driven().await;
         let (rider, wake, polls) = rider();
-        assert!(ride.take_up(rider).is_ok());
-        others_run().await;
+        let _running = ride.run(rider);
         drop(driver);
         others_run().await;
         let before = polls.load(SeqCst);
@@ -246,22 +258,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_rider_that_is_put_down_is_dropped_and_another_may_ride() {
-        let ride = Ride::default();
-        let (early, ..) = rider();
-        assert!(ride.take_up(early).is_err(), "there is no driver yet");
-        let _driver = driver(&ride);
-        others_run().await;
+    async fn a_rider_ends_when_it_is_put_down_and_another_may_ride() {
+        let (ride, _driver) = driven().await;
         let (first, wake, _) = rider();
-        assert!(ride.take_up(first).is_ok());
+        let running = ride.run(first);
         let (second, ..) = rider();
         let Err(second) = ride.take_up(second) else {
             panic!("one rides already");
         };
         assert!(!wake.is_closed());
-        ride.put_down();
+        drop(running);
         assert!(wake.is_closed());
         assert!(ride.take_up(second).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_rider_without_a_driver_has_a_task_of_its_own() {
+        let (rider, wake, polls) = rider();
+        let running = Ride::default().run(rider);
+        others_run().await;
+        assert_eq!(polls.load(SeqCst), 1);
+        drop(running);
+        others_run().await;
+        assert!(wake.is_closed());
     }
 
     #[tokio::test]
