@@ -138,6 +138,7 @@ impl State {
         Ok(&mut member.session)
     }
 
+    /// Sends datagrams. Of those that are too large it tells in the end; another error ends it.
     fn send_all<'a>(
         &mut self,
         handle: &Resource<Handle>,
