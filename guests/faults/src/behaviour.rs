@@ -112,7 +112,7 @@ const TABLE: &[(&str, Act)] = &[
     // Sends `count` datagrams of `bytes`, each beginning with its number.
     ("datagrams", OnFirstData(sending::datagrams)),
     // Sends three datagrams at once, the second too large: `error send-datagrams too-large`. Then with sizes that do
-    // not add up, twice: `error wrong-sizes invalid`.
+    // not add up, twice: `error wrong-sizes invalid`. Then one more.
     (
         "datagrams-together",
         OnFirstData(sending::datagrams_together),

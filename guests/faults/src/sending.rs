@@ -133,6 +133,7 @@ pub(crate) fn datagrams_together(scene: &Scene, _id: StreamId) {
     for wrong in [&sizes[1..], &[u32::MAX; 2]] {
         report::outcome("wrong-sizes", scene.session.send_datagrams(&data, wrong));
     }
+    report::outcome("send-datagram", scene.session.send_datagram(b"last"));
 }
 
 /// Gives up sending on the stream, with `code`.
