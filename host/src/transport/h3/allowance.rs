@@ -1,15 +1,16 @@
 //! How many streams QUIC allows the peer of a connection over all of its sessions.
 //!
-//! quinn keeps some 30 bytes of each stream that it allows, most of what an idle connection takes. So it allows a few ahead
-//! of those that are open, and more as they are used, up to what the sessions may have.
+//! quinn has an entry in a table for each stream that it allows, and fills those tables when a connection begins. So it allows
+//! a few ahead of those that are open, and more as they are used, up to what the sessions may have.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::table::{Share, Table};
 use crate::transport::Limits;
 
-/// Streams that are allowed ahead of those that are open, at least.
-const AHEAD_MIN: u32 = 64;
+/// Streams of each kind that are allowed at least, unless the limits are lower. With a few of our own they just fit into
+/// tables of 64 and of 32 entries.
+const LEAST: u32 = 24;
 
 /// Has QUIC allow the peer as many as the connection's sessions may have, as far as it has use for them.
 pub(super) fn allow(conn: &quinn::Connection, table: &Table, limits: &Limits) {
@@ -39,12 +40,12 @@ impl Grant {
 
     /// For sessions whose limits come to that, and whose peer has so many streams open.
     fn new(limits: &Limits, share: Share, open: u32) -> Self {
-        // A peer that opens as many as it may is given more before it has used up the half.
-        let ahead = open.saturating_mul(4).max(AHEAD_MIN);
-        let streams = share.sessions.saturating_add(ahead).min(share.streams);
+        let most = share.streams.saturating_add(limits.http_streams);
+        // A peer that opens as many as it may is given more when it has used up the half.
+        let streams = open.saturating_mul(4).max(LEAST).min(most);
         Self {
-            streams: streams.saturating_add(limits.http_streams),
-            complete: streams == share.streams,
+            streams,
+            complete: streams == most,
         }
     }
 
@@ -118,11 +119,12 @@ mod tests {
             let grant = Grant::new(&limits, share, open);
             (grant.streams, grant.complete)
         };
-        assert_eq!(allowed(one, 0), (32 + 1 + 64, false));
-        assert_eq!(allowed(one, 40), (32 + 1 + 160, false));
-        assert_eq!(allowed(one, 80), (32 + 1 + 256, true));
-        assert_eq!(allowed(one.with(one), 0), (32 + 2 + 64, false));
-        assert_eq!(allowed(one.with(one), 512), (32 + 2 + 512, true));
+        assert_eq!(allowed(one, 0), (LEAST, false));
+        assert_eq!(allowed(one, LEAST / 2), (2 * LEAST, false));
+        assert_eq!(allowed(one, 72), (288, false));
+        assert_eq!(allowed(one, 73), (1 + 256 + 32, true));
+        assert_eq!(allowed(one.with(one), 73), (292, false));
+        assert_eq!(allowed(one.with(one), 512), (2 + 512 + 32, true));
     }
 
     #[test]
@@ -131,7 +133,7 @@ mod tests {
         let one = Share::of(&limits.session);
         let streams = PeerStreams::new(&Grant::first(&limits));
         let opened = (1..).find(|_| streams.opened());
-        assert_eq!(opened, Some((32 + 1 + 64) / 2 + 1));
+        assert_eq!(opened, Some(LEAST / 2 + 1));
         streams.granted(&Grant::new(&limits, one, streams.open()));
         assert!(!streams.opened());
         streams.granted(&Grant::new(&limits, one, 256));
