@@ -10,7 +10,7 @@ use wharf::transport::{
 };
 
 use crate::{
-    harness::{guest, within},
+    harness::{eventually, guest, within},
     peer::{End, Http, Peer, Terms},
     raw::{NEWEST, Raw, connect_fields, read_response, read_status},
 };
@@ -133,6 +133,7 @@ async fn plain_get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
 struct Embedder {
     acceptor: Acceptor,
     connection: Connection,
+    conn: quinn::Connection,
     raw: Raw,
     _endpoint: quinn::Endpoint,
 }
@@ -147,7 +148,8 @@ impl Embedder {
         let accepted = async { endpoint.accept().await.unwrap().await.unwrap() };
         let (conn, raw) = tokio::join!(accepted, Raw::connect_to(address, NEWEST));
         Self {
-            connection: acceptor.accept(conn),
+            connection: acceptor.accept(conn.clone()),
+            conn,
             acceptor,
             raw,
             _endpoint: endpoint,
@@ -196,6 +198,14 @@ async fn the_body_of_a_request_is_read_up_to_a_limit() {
         let (status, body) = within("the answer", read_response(&mut recv)).await;
         assert_eq!((status, body.as_str()), (403, "told"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_are_as_large_as_ethernet_carries_after_one_probe() {
+    let embedder = Embedder::new().await;
+    let path = || embedder.conn.stats().path;
+    eventually("a larger MTU", || path().current_mtu > 1200).await;
+    assert_eq!((path().current_mtu, path().sent_plpmtud_probes), (1452, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
