@@ -3,10 +3,14 @@
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
     time::Duration,
 };
 
+use bytes::Bytes;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use wharf::{
@@ -293,6 +297,34 @@ async fn no_early_data_is_taken_though_the_session_of_tls_is_resumed() {
         .unwrap();
     let again = connect().unwrap().into_0rtt();
     assert!(again.is_err(), "the ticket of the server allows early data");
+}
+
+/// The tokens that a client is given.
+#[derive(Default)]
+struct Tokens(Mutex<Vec<Bytes>>);
+
+impl quinn::TokenStore for Tokens {
+    fn insert(&self, _server_name: &str, token: Bytes) {
+        self.0.lock().unwrap().push(token);
+    }
+
+    fn take(&self, _server_name: &str) -> Option<Bytes> {
+        None
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_gets_one_token_for_its_next_connection() {
+    let server = TestServer::start().await;
+    let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let tokens = Arc::new(Tokens::default());
+    let mut config = crate::raw::client_config();
+    config.token_store(tokens.clone());
+    let raw = Raw::connect_from(&endpoint, config, server.address, NEWEST).await;
+    // It comes with the end of the handshake, before any answer.
+    let session = raw.session("/plain").await;
+    raw.expect_echo(session.id, b"there").await;
+    assert_eq!(tokens.0.lock().unwrap().len(), 1);
 }
 
 /// Connections that end without a word, half of them cut off, half closed, each with a stream in mid-sentence.

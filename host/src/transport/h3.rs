@@ -80,6 +80,10 @@ impl Acceptor {
         tls.max_early_data_size = 0;
         let crypto = QuicServerConfig::try_from(tls).context("TLS 1.3 is needed for QUIC")?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        // A client uses one up for each connection, and gets another with that.
+        let mut tokens = quinn::ValidationTokenConfig::default();
+        tokens.sent(1);
+        config.validation_token_config(tokens);
         config.transport_config(Arc::new(connection::transport_config(&self.shared.limits)));
         Ok(config)
     }
