@@ -131,14 +131,21 @@ impl Certificate {
 
 fn server_config(resolver: Arc<dyn ResolvesServerCert>) -> anyhow::Result<rustls::ServerConfig> {
     let provider = Arc::new(ring::default_provider());
-    Ok(rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
-        .with_cert_resolver(resolver))
+        .with_cert_resolver(resolver);
+    // Tickets that hold what is needed to resume, instead of a table that would hold it for the last 256 only. A client
+    // uses one up for each connection, and gets another with that.
+    config.ticketer = ring::Ticketer::new()?;
+    config.send_tls13_tickets = 1;
+    Ok(config)
 }
 
 #[cfg(test)]
 mod tests {
+    use rustls::HandshakeKind;
+
     use super::*;
 
     #[test]
@@ -149,6 +156,51 @@ mod tests {
         );
         a.server_config().unwrap();
         assert_ne!(a.hash(), b.hash());
+    }
+
+    /// Shakes hands in memory, and says how.
+    fn handshake(
+        server: &Arc<rustls::ServerConfig>,
+        client: &Arc<rustls::ClientConfig>,
+    ) -> Option<HandshakeKind> {
+        let name = "localhost".try_into().unwrap();
+        let mut client = rustls::ClientConnection::new(client.clone(), name).unwrap();
+        let mut server = rustls::ServerConnection::new(server.clone()).unwrap();
+        let mut bytes = Vec::new();
+        while client.wants_write() || server.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+            server.read_tls(&mut bytes.drain(..).as_slice()).unwrap();
+            server.process_new_packets().unwrap();
+            server.write_tls(&mut bytes).unwrap();
+            client.read_tls(&mut bytes.drain(..).as_slice()).unwrap();
+            client.process_new_packets().unwrap();
+        }
+        server.handshake_kind()
+    }
+
+    #[test]
+    fn a_client_resumes_however_many_came_after_it() {
+        let certificate = Certificate::development().unwrap();
+        let server = Arc::new(certificate.server_config().unwrap());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.own().unwrap().clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let client = || {
+            let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+                .with_protocol_versions(&[&TLS13])
+                .unwrap()
+                .with_root_certificates(roots.clone())
+                .with_no_client_auth();
+            Arc::new(config)
+        };
+        let first = client();
+        assert_eq!(handshake(&server, &first), Some(HandshakeKind::Full));
+        for _ in 0..300 {
+            assert_eq!(handshake(&server, &client()), Some(HandshakeKind::Full));
+        }
+        for _ in 0..3 {
+            assert_eq!(handshake(&server, &first), Some(HandshakeKind::Resumed));
+        }
     }
 
     #[test]
