@@ -164,12 +164,12 @@ pub(super) fn connected(http: Http, status: u16) -> String {
     format!("connected {} draft-15 status {status}", http.name())
 }
 
-/// The id of a stream that the program opens, the nth of its kind from 0 on. Over HTTP/3 its control stream and those of
-/// QPACK have ids too.
+/// The id of a stream that the program opens, the nth of its kind from 0 on. Over HTTP/3 its control stream has an
+/// id too, and QPACK has no streams.
 pub(super) const fn ours(http: Http, dir: Dir, nth: u64) -> u64 {
     let first = match (http, dir) {
         (Http::Http3, Dir::Bi) => 4,
-        (Http::Http3, Dir::Uni) => 14,
+        (Http::Http3, Dir::Uni) => 6,
         (Http::Http2, Dir::Bi) => 0,
         (Http::Http2, Dir::Uni) => 2,
     };
@@ -180,7 +180,7 @@ pub(super) const fn ours(http: Http, dir: Dir, nth: u64) -> u64 {
 pub(super) const fn theirs(http: Http, dir: Dir) -> u64 {
     match (http, dir) {
         (_, Dir::Bi) => 1,
-        (Http::Http3, Dir::Uni) => 15,
+        (Http::Http3, Dir::Uni) => 7,
         (Http::Http2, Dir::Uni) => 3,
     }
 }

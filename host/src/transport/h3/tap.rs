@@ -293,7 +293,7 @@ impl quic::BidiStream<Bytes> for Bidi {
 pub(super) struct Tap {
     quic: quinn::Connection,
     conn: h3_quinn::Connection,
-    /// Goes out on the first stream that `h3` opens.
+    /// Goes out on the first stream that `h3` opens, which is the only one.
     settings: Option<Edit>,
     uni: mpsc::Receiver<Box<RecvSide>>,
     bidi: mpsc::Receiver<Box<Bidi>>,
@@ -326,10 +326,16 @@ impl quic::OpenStreams<Bytes> for Tap {
         Poll::Ready(Err(no_requests()))
     }
 
+    /// Opens the control stream. The others that `h3` would open are QPACK's, which have no use where neither end has a
+    /// dynamic table, and need not be there then (RFC 9204, "Encoder and Decoder Streams").
     fn poll_open_send(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<SendSide, StreamErrorIncoming>> {
+        if self.settings.is_none() {
+            let error = "no table, no stream for it".into();
+            return Poll::Ready(Err(StreamErrorIncoming::Unknown(error)));
+        }
         let stream = ready!(
             <h3_quinn::Connection as quic::OpenStreams<Bytes>>::poll_open_send(&mut self.conn, cx)
         )?;
