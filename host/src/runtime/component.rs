@@ -13,7 +13,7 @@ use wasmtime::Engine;
 
 use super::{
     Options, Scope, Terms,
-    cpu::{Lane, Meter, Shares, Yield},
+    cpu::{Lane, Meter, Pace, Shares, Watch, Yield},
     engine,
     load::{self, Loaded},
     shared::Shared,
@@ -49,13 +49,16 @@ impl Runtime {
         let workers = tokio::runtime::Handle::try_current();
         let workers = workers.map_or(1, |handle| handle.metrics().num_workers());
         let shares = Arc::new(Shares::new(workers));
-        let engine::Sized { engine, sessions } = engine::engine(&options, shares.clone())?;
+        let lane = Arc::new(Lane::new(workers));
+        let pace = Pace::new(options.tick, lane.clone());
+        let watch = Watch::new(shares.clone());
+        let engine::Sized { engine, sessions } = engine::engine(&options, pace, watch)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 engine,
                 sessions,
                 cache_dir: options.cache_dir,
-                lane: Arc::new(Lane::new(workers)),
+                lane,
                 shares,
                 instances: AtomicUsize::new(0),
                 metrics: options.metrics,

@@ -1,13 +1,13 @@
 //! The engine's configuration, and the clock that lets guests be interrupted.
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::num::NonZeroUsize;
 
 use anyhow::{Context as _, ensure};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::{
     Options,
-    cpu::{Shares, Watch},
+    cpu::{Pace, Watch},
 };
 
 /// Memory maps that an instance takes from the kernel's limit for the process, without copy-on-write images.
@@ -30,8 +30,8 @@ pub(super) struct Sized {
 }
 
 /// Makes the engine, for as many sessions as were wished and the kernel's limit of memory maps allows, and starts its
-/// clock.
-pub(super) fn engine(options: &Options, shares: Arc<Shares>) -> anyhow::Result<Sized> {
+/// clock, by which the shares are watched.
+pub(super) fn engine(options: &Options, pace: Pace, shares: Watch) -> anyhow::Result<Sized> {
     let wished = options.sessions;
     let sessions = wished.min(mappable(max_map_count()).saturating_sub(options.spare));
     if sessions < wished {
@@ -61,7 +61,7 @@ pub(super) fn engine(options: &Options, shares: Arc<Shares>) -> anyhow::Result<S
         .with_context(|| {
             format!("cannot reserve memory for {instances} instances (lower `sessions`, or raise the limit of address space, `ulimit -v`)")
         })?;
-    start_clock(&engine, options.tick, Watch::new(shares))?;
+    start_clock(&engine, pace, shares)?;
     Ok(Sized { engine, sessions })
 }
 
@@ -122,7 +122,7 @@ fn max_map_count() -> Option<u32> {
 }
 
 /// Advances the epoch until the engine is gone, and has the tenants' shares looked at.
-fn start_clock(engine: &Engine, tick: Duration, mut shares: Watch) -> anyhow::Result<()> {
+fn start_clock(engine: &Engine, mut pace: Pace, mut shares: Watch) -> anyhow::Result<()> {
     let engine = engine.weak();
     std::thread::Builder::new()
         .name("wharf-epoch".to_owned())
@@ -131,7 +131,7 @@ fn start_clock(engine: &Engine, tick: Duration, mut shares: Watch) -> anyhow::Re
                 engine.increment_epoch();
                 drop(engine);
                 shares.tick();
-                std::thread::sleep(tick);
+                std::thread::sleep(pace.step());
             }
         })
         .context("cannot start the epoch thread")?;

@@ -86,6 +86,12 @@ impl Lane {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
+    /// How many calls have come so far, and whether one is there now.
+    pub(super) fn usage(&self) -> (u64, bool) {
+        let state = self.lock();
+        (state.next, !state.tenants.is_empty())
+    }
+
     /// Waits for a place, for a call that has spent so much; its former place, if it has one, is handed on meanwhile. It
     /// is among those that wait by then: a tenant that has nothing in the lane is forgotten with what it had.
     ///

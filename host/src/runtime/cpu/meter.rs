@@ -215,8 +215,8 @@ struct Call<'a, F> {
     /// Whether it had a place before its wait.
     placed: bool,
     spent: Duration,
-    /// As much of that as may have been spent by others, while the system ran them instead: by the first look, which takes
-    /// two ticks at most.
+    /// As much of that as may have been spent by others, while the system ran them instead: by the first look, which ends
+    /// with the second tick.
     unsure: Duration,
     /// The wait in a host call, while there is one.
     wait: Option<(Pin<Box<Sleep>>, tokio::time::Instant)>,
