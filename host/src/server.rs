@@ -3,18 +3,16 @@
 //! This is the only place where a transport meets a runtime: [`Host`] serves sessions with components; [`Server`] is a
 //! host with sockets of its own. Every task belongs to the future of [`Server::run`] and ends with it.
 
-use std::{fmt, future::Future, net::SocketAddr, time::Duration};
+use std::{fmt, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{Method, StatusCode};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::{
     admin::{Access, Admin, Control, Phase},
     close,
     config::Config,
     metrics::Metrics,
-    transport::{Exchange, Gate, Listener, Requested},
+    transport::{Gate, Listener},
 };
 
 mod handle;
@@ -22,17 +20,15 @@ mod handler;
 mod host;
 mod load;
 mod reload;
+mod work;
 
 pub use crate::router::Refused;
 pub use handle::Handle;
 pub use handler::Handler;
 pub use host::Host;
 pub use reload::Watch;
+use work::Work;
 
-/// Requests that wait to be looked at, over all connections.
-const REQUESTED: usize = 64;
-/// How long a peer may take for the answer to a request that asks for no session.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long peers have to notice that a server has stopped at once.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
@@ -133,31 +129,26 @@ impl Server {
     ///
     /// Dropping the future ends everything at once, and the peers are told nothing but the end of their connections.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let (sender, requests) = mpsc::channel(REQUESTED);
+        let work = Work::new(self.handle.host());
         let mut listening = JoinSet::new();
-        listening.spawn(self.listener.clone().run(sender));
-        let mut work = Work {
-            host: self.handle.host(),
-            requests,
-            sessions: JoinSet::new(),
-            answers: JoinSet::new(),
-        };
+        listening.spawn(self.listener.clone().run(Arc::new(work.begin())));
         self.control.advance(Phase::Serving);
         tokio::select! {
             () = shutdown => {}
             () = self.control.reached(Phase::Draining) => {}
-            () = work.serve() => {}
+            () = work.go_on() => {}
+            _ = listening.join_next() => {} // the sockets failed
         }
         self.control.advance(Phase::Draining);
         let drain = self.handle.look_at_config(|config| config.drain);
-        tracing::info!(sessions = work.sessions.len(), ?drain, "draining");
+        tracing::info!(sessions = work.sessions(), ?drain, "draining");
         self.listener.drain();
         let stopped = tokio::select! {
-            () = self.end_sessions(&mut work, drain) => false,
+            () = self.end_sessions(&work, drain) => false,
             () = self.control.reached(Phase::Stopping) => true,
         };
         if stopped {
-            tracing::info!(sessions = work.sessions.len(), "stopping at once");
+            tracing::info!(sessions = work.sessions(), "stopping at once");
             drop(work);
             _ = tokio::time::timeout(AT_ONCE, self.listener.close()).await;
         } else {
@@ -167,10 +158,10 @@ impl Server {
     }
 
     /// Waits for the sessions, at most so long, and closes those that are left.
-    async fn end_sessions(&self, work: &mut Work, drain: Duration) {
+    async fn end_sessions(&self, work: &Work, drain: Duration) {
         if tokio::time::timeout(drain, work.drain()).await.is_err() {
             tracing::info!(
-                sessions = work.sessions.len(),
+                sessions = work.sessions(),
                 "closing the sessions that are left"
             );
             let (code, reason) = close::SHUTTING_DOWN;
@@ -206,79 +197,4 @@ impl Answering {
             _task: task,
         }
     }
-}
-
-/// What a running server is at.
-struct Work {
-    host: Host,
-    requests: mpsc::Receiver<Requested>,
-    sessions: JoinSet<()>,
-    answers: JoinSet<()>,
-}
-
-impl Work {
-    /// Begins what is asked for, until the sockets fail.
-    async fn serve(&mut self) {
-        loop {
-            tokio::select! {
-                requested = self.requests.recv() => match requested {
-                    Some(Requested::Session(incoming)) => {
-                        let host = self.host.clone();
-                        self.sessions.spawn(async move { host.serve(incoming).await });
-                    }
-                    Some(Requested::Http(exchange)) => self.answer(exchange),
-                    None => return,
-                },
-                Some(ended) = self.sessions.join_next() => report(ended),
-                Some(_) = self.answers.join_next() => {}
-            }
-        }
-    }
-
-    /// Waits until no session lives. New ones are rejected, other requests answered.
-    async fn drain(&mut self) {
-        while !self.sessions.is_empty() {
-            tokio::select! {
-                Some(ended) = self.sessions.join_next() => report(ended),
-                Some(requested) = self.requests.recv() => {
-                    if let Requested::Http(exchange) = requested {
-                        self.answer(exchange);
-                    }
-                }
-                Some(_) = self.answers.join_next() => {}
-            }
-        }
-    }
-
-    fn answer(&mut self, exchange: Exchange) {
-        let response = answer(exchange.request());
-        self.answers.spawn(async move {
-            // A peer that does not take the answer in time goes without.
-            _ = tokio::time::timeout(ANSWER_TIMEOUT, exchange.respond(response)).await;
-        });
-    }
-}
-
-/// A panic costs one session, and is our fault.
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a session's task panicked");
-    }
-}
-
-/// The answer to a request that asks for no session: a word for probes, or 404.
-fn answer(request: &http::Request<()>) -> http::Response<Bytes> {
-    let known = matches!(request.uri().path(), "/" | "/live");
-    let (status, body): (_, &'static [u8]) = match (request.method(), known) {
-        (&Method::GET, true) => (
-            StatusCode::OK,
-            b"wharf is up; sessions begin with CONNECT\n",
-        ),
-        (&Method::HEAD, true) => (StatusCode::OK, b""),
-        (&Method::GET | &Method::HEAD, false) => (StatusCode::NOT_FOUND, b""),
-        _ => (StatusCode::METHOD_NOT_ALLOWED, b""),
-    };
-    let mut response = http::Response::new(Bytes::from_static(body));
-    *response.status_mut() = status;
-    response
 }

@@ -22,7 +22,7 @@ pub mod tls;
 
 pub use gate::Gate;
 pub(crate) use gate::Network;
-pub(crate) use listener::Listener;
+pub(crate) use listener::{Begin, Listener};
 pub use session::{Exchange, Incoming, Session, Stopper};
 pub use wharf_proto::{
     capsule::FinOrder,

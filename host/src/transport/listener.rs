@@ -1,12 +1,9 @@
 //! The sockets of a server: UDP for HTTP/3 and TCP for HTTP/2, on the same addresses and ports.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{Gate, Limits, Requested, h2, h3};
 use crate::metrics::Metrics;
@@ -15,6 +12,9 @@ use crate::metrics::Metrics;
 const ATTEMPTS: usize = 16;
 /// How long peers have to notice that it is over.
 const CLOSING: Duration = Duration::from_secs(1);
+
+/// Begins what is asked for, or drops it, which rejects it. It is called as soon as a request is there, and does not wait.
+pub(crate) type Begin = Arc<dyn Fn(Requested) + Send + Sync>;
 
 /// Sockets that accept connections of both HTTP versions. Cloning it is cheap and binds nothing.
 #[derive(Clone)]
@@ -67,12 +67,12 @@ impl Listener {
 
     /// Accepts connections until the sockets are closed, and passes their requests on. Every connection ends with this
     /// future.
-    pub(crate) async fn run(self, requests: mpsc::Sender<Requested>) {
+    pub(crate) async fn run(self, begin: Begin) {
         let mut both = JoinSet::new();
-        both.spawn(self.http3.run(requests.clone()));
+        both.spawn(self.http3.run(begin.clone()));
         let (http2, ended) = (self.http2, self.ended);
         both.spawn(async move {
-            http2.run(requests).await;
+            http2.run(begin).await;
             ended.send_replace(true);
         });
         while both.join_next().await.is_some() {}

@@ -12,13 +12,13 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
+    sync::watch,
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::{ALPN, Acceptor};
-use crate::transport::{Gate, HttpVersion, Limits, Requested, gate::Pass};
+use crate::transport::{Begin, Gate, HttpVersion, Limits, gate::Pass};
 
 /// Connections that the kernel has accepted and we have not.
 const BACKLOG: i32 = 1024;
@@ -60,7 +60,7 @@ impl Listener {
     }
 
     /// Accepts connections until it is closed, and passes their requests on. Every connection ends with this future.
-    pub(crate) async fn run(self, requests: mpsc::Sender<Requested>) {
+    pub(crate) async fn run(self, begin: Begin) {
         let mut connections = JoinSet::new();
         let mut closed = self.closed.subscribe();
         let mut next = 0;
@@ -68,8 +68,8 @@ impl Listener {
             tokio::select! {
                 (tcp, peer) = self.accept(&mut next) => match self.gate.enter(peer.ip(), true, Instant::now()) {
                     Ok(pass) => {
-                        let (this, requests) = (self.clone(), requests.clone());
-                        connections.spawn(async move { this.serve(tcp, peer, pass, requests).await });
+                        let (this, begin) = (self.clone(), begin.clone());
+                        connections.spawn(async move { this.serve(tcp, peer, pass, begin).await });
                     }
                     // Dropped before TLS, which would cost something.
                     Err(full) => {
@@ -110,13 +110,7 @@ impl Listener {
         }
     }
 
-    async fn serve(
-        &self,
-        tcp: TcpStream,
-        peer: SocketAddr,
-        mut pass: Pass,
-        requests: mpsc::Sender<Requested>,
-    ) {
+    async fn serve(&self, tcp: TcpStream, peer: SocketAddr, mut pass: Pass, begin: Begin) {
         let failed = |kind| self.gate.metrics().handshake_failed(HTTP, kind);
         _ = tcp.set_nodelay(true);
         let handshake = tokio::time::timeout(self.limits.setup_timeout, self.tls.accept(tcp));
@@ -141,8 +135,7 @@ impl Listener {
         let _open = self.gate.metrics().connected(HTTP);
         let mut connection = self.acceptor.accept(tls, peer);
         while let Some(requested) = connection.next_request().await {
-            // The receiver is gone when the host stops; dropping the request rejects it.
-            _ = requests.send(requested).await;
+            begin(requested);
         }
     }
 

@@ -7,12 +7,12 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::task::JoinSet;
 use wharf_proto::code::HttpCode;
 
 use super::{Acceptor, Connection, drivers::Drivers, hold::Hold, quic_code};
 use crate::transport::{
-    Gate, HttpVersion, Limits, Requested,
+    Begin, Gate, HttpVersion, Limits,
     gate::{Full, Pass},
 };
 
@@ -79,13 +79,13 @@ impl Listener {
 
     /// Accepts connections until the sockets are closed, and passes their requests on. Every connection ends with this
     /// future.
-    pub(crate) async fn run(self, requests: mpsc::Sender<Requested>) {
+    pub(crate) async fn run(self, begin: Begin) {
         let mut accepting = JoinSet::new();
         for endpoint in self.endpoints {
             let accept = Accept {
                 acceptor: self.acceptor.clone(),
                 gate: self.gate.clone(),
-                requests: requests.clone(),
+                begin: begin.clone(),
             };
             accepting.spawn(accept.run(endpoint));
         }
@@ -144,7 +144,7 @@ pub(crate) fn bind(
 struct Accept {
     acceptor: Acceptor,
     gate: Gate,
-    requests: mpsc::Sender<Requested>,
+    begin: Begin,
 }
 
 impl Accept {
@@ -211,8 +211,7 @@ impl Accept {
         let _open = self.gate.metrics().connected(HTTP);
         let mut connection = Connection::new(conn, self.acceptor.shared.clone(), hold);
         while let Some(requested) = connection.next_request().await {
-            // The receiver is gone when the host stops; dropping the request rejects it.
-            _ = self.requests.send(requested).await;
+            (self.begin)(requested);
         }
     }
 }
