@@ -41,7 +41,7 @@ pub(in super::super) struct Meter {
     yielded: Yield,
     deadline: Duration,
     wait_max: Duration,
-    /// Whether the last call outlived its first tick.
+    /// Whether the last call yielded more than once.
     long: bool,
     /// Whether something was spent since the buckets were asked.
     due: bool,
@@ -116,7 +116,7 @@ impl Meter {
     /// are within their rates.
     ///
     /// Then it begins at once, unless calls of the session have been long, or others of the tenant wait for the lane: then, and
-    /// as soon as it has yielded, it runs in the lane.
+    /// as soon as it has yielded twice, it runs in the lane. Once it may have only because the system ran others meanwhile.
     pub(in super::super) async fn run<T>(
         &mut self,
         call: Pin<&mut impl Future<Output = T>>,
@@ -134,10 +134,11 @@ impl Meter {
             wait: None,
             wait_max: self.wait_max,
         };
-        if self.long || self.account.is_waiting() {
+        let mut in_lane = self.long || self.account.is_waiting();
+        if in_lane {
             call.place = Some(self.lane.enter(&self.account, Duration::ZERO, None).await);
         }
-        let mut first = true;
+        let (mut first, mut yields) = (true, 0_u32);
         let mut charged = Duration::ZERO;
         let result = loop {
             let step = std::future::poll_fn(|cx| call.poll(cx, first)).await;
@@ -150,9 +151,11 @@ impl Meter {
                 Step::Yielded if call.spent - call.unsure > self.deadline => {
                     break Err(Stopped::Deadline);
                 }
-                Step::Yielded | Step::Woken => {}
+                Step::Yielded => yields = yields.saturating_add(1),
+                Step::Woken => {}
             }
             first = false;
+            in_lane |= yields > 1;
             // Over its tenant's rate, it leaves the lane to others meanwhile. For its session's it is not held up here: it is
             // bounded by its deadline, and the others of a shared instance wait for its end.
             loop {
@@ -163,7 +166,7 @@ impl Meter {
                 call.place = None;
                 tokio::time::sleep(delay.min(PAUSE)).await;
             }
-            if call.place.is_none() || self.lane.is_wanted() {
+            if in_lane && (call.place.is_none() || self.lane.is_wanted()) {
                 let former = call.place.take();
                 let place = self.lane.enter(&self.account, call.spent, former).await;
                 call.place = Some(place);
@@ -171,7 +174,7 @@ impl Meter {
             // What else this worker has to do comes first, sockets among it.
             tokio::task::yield_now().await;
         };
-        self.long = !first;
+        self.long = yields > 1;
         result
     }
 
@@ -411,12 +414,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_goes_on_without_a_place_in_the_lane_until_it_has_yielded_twice() {
+        let (mut meter, yielded) = meter(&Limits::default());
+        let another = Account::new(AccountLimits::default());
+        let taken = meter.lane.enter(&another, Duration::ZERO, None).await;
+        let once = yielded.clone();
+        meter.run(pin!(once.once())).await.unwrap();
+        let mut twice = pin!(async {
+            yielded.once().await;
+            yielded.once().await;
+        });
+        let mut second = pin!(meter.run(twice.as_mut()));
+        for _ in 0..10 {
+            assert!(futures_util::poll!(second.as_mut()).is_pending());
+            tokio::task::yield_now().await;
+        }
+        drop(taken);
+        second.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn a_wait_of_no_length_does_not_lead_out_of_the_lane() {
         let (mut meter, yielded) = meter(&Limits::default());
         let (lane, account) = (meter.lane.clone(), meter.account.clone());
         let left = Arc::new(AtomicBool::new(false));
         let leaves = left.clone();
         let call = async {
+            yielded.once().await;
             yielded.once().await;
             // It has the only place until it waits; then another has.
             tokio::spawn(async move {

@@ -10,7 +10,7 @@ const CALM: Duration = Duration::from_secs(1);
 /// system stops a worker for the clock's thread.
 const STEP: Duration = Duration::from_millis(4);
 
-/// The pace of one clock. A call is long that outlived its first tick, which leads it into the lane.
+/// The pace of one clock. Long calls are those that come into the lane.
 #[derive(Debug)]
 pub(in super::super) struct Pace {
     tick: Duration,
