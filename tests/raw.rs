@@ -131,9 +131,7 @@ impl Raw {
         fields: &[(&str, &str)],
     ) -> (quinn::SendStream, quinn::RecvStream) {
         let (mut send, recv) = self.conn.open_bi().await.unwrap();
-        send.write_all(&frame(1, &field_section(fields)))
-            .await
-            .unwrap();
+        send_head(&mut send, fields).await;
         (send, recv)
     }
 
@@ -289,6 +287,12 @@ pub(crate) fn client_config() -> quinn::ClientConfig {
     tls.enable_early_data = true;
     let crypto = QuicClientConfig::try_from(tls).unwrap();
     quinn::ClientConfig::new(Arc::new(crypto))
+}
+
+/// Sends a request's head on its stream.
+pub(crate) async fn send_head(send: &mut quinn::SendStream, fields: &[(&str, &str)]) {
+    let head = frame(1, &field_section(fields));
+    send.write_all(&head).await.unwrap();
 }
 
 /// The head of a request for a session.

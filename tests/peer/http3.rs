@@ -19,7 +19,7 @@ use wharf_proto::varint::VarInt;
 use super::{Head, Terms};
 use crate::{
     harness::within,
-    raw::{Raw, client_config, connect_fields, read_status, read_varint},
+    raw::{Raw, client_config, connect_fields, read_status, read_varint, send_head},
 };
 
 mod session;
@@ -116,8 +116,10 @@ impl Connection {
             }
         }
         all.extend(fields);
-        let (send, mut recv) = self.0.raw.request(&all).await;
+        let (mut send, mut recv) = self.0.raw.conn.open_bi().await.unwrap();
+        // Before it is asked for, because the server may open streams of it as soon as it is.
         let outlet = self.0.sessions.begin(send.id().into());
+        send_head(&mut send, &all).await;
         let status = within("the response", read_status(&mut recv)).await;
         let begins = (200..300).contains(&status);
         let session = begins.then(|| Session::begin(self.clone(), send, recv, outlet));
