@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use quinn::{VarInt, crypto::rustls::QuicServerConfig};
+use quinn::crypto::rustls::QuicServerConfig;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use wharf::transport::{Limits, tls::Certificate};
@@ -151,10 +151,11 @@ pub(crate) fn usage() -> anyhow::Result<Usage> {
     })
 }
 
-/// The QUIC settings of the native servers: those of wharf, so that none has an advantage by its windows.
+/// The QUIC settings of the native servers: those of wharf, so that none has an advantage by its windows. Of streams they
+/// allow quinn's 100 of each kind, enough for any load here: wharf's limit is higher, but it allows as many only to who uses
+/// them, and each one that is allowed costs memory.
 fn transport_config() -> anyhow::Result<quinn::TransportConfig> {
     let limits = Limits::default();
-    let streams = VarInt::from_u32(limits.session.streams_per_kind + 1 + limits.http_streams);
     let mut config = quinn::TransportConfig::default();
     config
         .max_idle_timeout(Some(limits.idle_timeout.try_into()?))
@@ -162,9 +163,7 @@ fn transport_config() -> anyhow::Result<quinn::TransportConfig> {
         .stream_receive_window(limits.stream_receive_credit.into())
         .receive_window((limits.session.session_receive_credit + (64 << 10)).into())
         .datagram_receive_buffer_size(Some(1 << 20))
-        .datagram_send_buffer_size(1 << 20)
-        .max_concurrent_bidi_streams(streams)
-        .max_concurrent_uni_streams(streams);
+        .datagram_send_buffer_size(1 << 20);
     Ok(config)
 }
 
