@@ -24,7 +24,7 @@ pub(super) struct Work(Arc<Inner>);
 struct Inner {
     host: Host,
     tasks: Mutex<Tasks>,
-    /// Who waits for tasks to end, and does not hear of those that are spawned while there is none.
+    /// Who waits for tasks to end.
     reaper: AtomicWaker,
 }
 
@@ -102,26 +102,28 @@ impl Drop for Work {
 impl Inner {
     fn begin(&self, requested: Requested) {
         let mut tasks = self.tasks();
-        let idle = tasks.sessions.is_empty() && tasks.answers.is_empty();
         match (requested, tasks.taking) {
             (Requested::Session(incoming), Taking::All) => {
                 let host = self.host.clone();
-                tasks
-                    .sessions
-                    .spawn(async move { host.serve(incoming).await });
+                let session = async move { host.serve(incoming).await };
+                self.spawn(&mut tasks.sessions, session);
             }
             (Requested::Http(exchange), Taking::All | Taking::NoSessions) => {
-                tasks.answers.spawn(answer(exchange));
+                self.spawn(&mut tasks.answers, answer(exchange));
             }
             (rejected, _) => {
                 drop(tasks);
-                return drop(rejected);
+                drop(rejected);
             }
         }
-        drop(tasks);
-        if idle {
+    }
+
+    fn spawn(&self, set: &mut JoinSet<()>, task: impl Future<Output = ()> + Send + 'static) {
+        // An empty set did not note who was to hear of its next end.
+        if set.is_empty() {
             self.reaper.wake();
         }
+        set.spawn(task);
     }
 
     /// Frees what tasks that have ended leave.
@@ -163,4 +165,55 @@ fn response(request: &http::Request<()>) -> http::Response<Bytes> {
     let mut response = http::Response::new(Bytes::from_static(body));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+    use crate::runtime::Options;
+
+    /// Work that is looked after, by a task.
+    async fn work() -> Arc<Inner> {
+        let options = Options {
+            sessions: 1,
+            ..Options::default()
+        };
+        let work = Work::new(Host::load(Vec::new(), options).await.unwrap());
+        let inner = work.0.clone();
+        tokio::spawn(async move { work.go_on().await });
+        others_run().await;
+        inner
+    }
+
+    async fn others_run() {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_given_leaves_nothing_while_a_session_lives() {
+        let work = work().await;
+        work.spawn(&mut work.tasks().sessions, pending());
+        others_run().await;
+        for _ in 0..3 {
+            work.spawn(&mut work.tasks().answers, ready(()));
+            others_run().await;
+            assert!(work.tasks().answers.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_ended_leaves_nothing_while_an_answer_is_given() {
+        let work = work().await;
+        work.spawn(&mut work.tasks().answers, pending());
+        others_run().await;
+        for _ in 0..3 {
+            work.spawn(&mut work.tasks().sessions, ready(()));
+            others_run().await;
+            assert!(work.tasks().sessions.is_empty());
+        }
+    }
 }
