@@ -168,7 +168,7 @@ impl Raw {
     pub(crate) async fn webtransport_uni(&self) -> quinn::RecvStream {
         loop {
             let mut recv = self.conn.accept_uni().await.unwrap();
-            // Of one byte each: control and QPACK streams, which have no header besides.
+            // Of one byte: that of the control stream, which has no header besides.
             let mut kind = [0; 2];
             recv.read_exact(&mut kind[..1]).await.unwrap();
             if kind[0] == 0x40 {

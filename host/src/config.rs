@@ -40,7 +40,7 @@ pub struct Config {
     /// Live sessions on the host; the next is refused with 503. Default 10 000, lowered at start where the machine
     /// cannot hold as many.
     pub sessions: u32,
-    /// How long a handler runs before it yields to others, the unit of fairness among them. Default 1 ms.
+    /// The unit of fairness among handlers: see [`Options::tick`](runtime::Options::tick). Default 1 ms.
     pub tick: Duration,
     /// Live sessions of one address of a peer, or of one /64 of IPv6; the next is refused with 429. Default 256.
     pub sessions_per_ip: u32,

@@ -89,8 +89,8 @@ pub struct Options {
     pub sessions: u32,
     /// Instances besides those of sessions: those that many sessions share, and those that one is replaced by. Default 64.
     pub spare: u32,
-    /// How long a handler runs before it yields to others, twice that at most; 8 ms at most, if that is more, where none has
-    /// had to yield for a second. Default 1 ms.
+    /// How long a handler runs before it yields to others, twice that at most; 8 ms at most, if that is more, where no call was
+    /// long for a second, which is one that yields twice. Default 1 ms.
     pub tick: Duration,
     /// Where compiled code is kept between runs; `None`, the default, compiles each time.
     pub cache_dir: Option<PathBuf>,

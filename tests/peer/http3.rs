@@ -200,7 +200,7 @@ impl Sessions {
         settings: oneshot::Sender<Granted>,
     ) {
         let mut settings = Some(settings);
-        // The control stream and those of QPACK, which must not be given up.
+        // The control stream, and others of HTTP, which must not be given up.
         let mut critical = Vec::new();
         while let Ok(mut recv) = conn.accept_uni().await {
             match read_varint(&mut recv).await {

@@ -119,7 +119,7 @@ impl Certificate {
         own.map_or([0; 32], |own| Sha256::digest(own).into())
     }
 
-    /// The TLS settings of a server with this certificate: TLS 1.3, no early data.
+    /// The TLS settings of a server with this certificate: TLS 1.3, no early data, a ticket with each connection.
     ///
     /// # Errors
     ///

@@ -258,7 +258,7 @@ pub(super) static ROWS: &[Row] = &[
         Unit::Time,
         MILLISECOND..=100 * MILLISECOND,
         Host(|host| Slot::Time(&mut host.tick)),
-        "How long a handler runs before it yields to others; up to 8 ms where none has for a second.",
+        "How long a handler runs before it yields to others; up to 8 ms where none was long for a second.",
     ),
     Row::new(
         "clock-resolution",

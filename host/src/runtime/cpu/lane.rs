@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 
 use super::Account;
 
-/// Places for calls that have yielded twice. Of the tenants that wait the one that had least of the lane, by
-/// its weight, is next; of its calls the one that has spent least.
+/// Places for calls that have yielded twice. Of the tenants that wait the one that had least of the lane, by its weight, is
+/// next; of its calls the one that has spent least.
 #[derive(Debug)]
 pub(in super::super) struct Lane {
     state: Mutex<State>,

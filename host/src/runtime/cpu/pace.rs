@@ -51,24 +51,23 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Account, AccountLimits},
+        super::{Account, AccountLimits, lane::Place},
         *,
     };
 
     const TICK: Duration = Duration::from_millis(1);
+
+    async fn entered(lane: &Arc<Lane>) -> Place {
+        let account = Account::new(AccountLimits::default());
+        lane.enter(&account, Duration::ZERO, None).await
+    }
 
     #[tokio::test]
     async fn the_clock_ticks_at_its_rate_while_a_call_is_long_and_for_a_second_after() {
         let lane = Arc::new(Lane::new(2));
         let mut pace = Pace::new(TICK, lane.clone());
         assert_eq!(pace.step(), STEP);
-        let place = lane
-            .enter(
-                &Account::new(AccountLimits::default()),
-                Duration::ZERO,
-                None,
-            )
-            .await;
+        let place = entered(&lane).await;
         for _ in 0..5_000 {
             assert_eq!(pace.step(), TICK);
         }
@@ -84,14 +83,7 @@ mod tests {
         let lane = Arc::new(Lane::new(2));
         let mut pace = Pace::new(TICK, lane.clone());
         assert_eq!(pace.step(), STEP);
-        drop(
-            lane.enter(
-                &Account::new(AccountLimits::default()),
-                Duration::ZERO,
-                None,
-            )
-            .await,
-        );
+        drop(entered(&lane).await);
         assert_eq!(pace.step(), TICK);
     }
 
