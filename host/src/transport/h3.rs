@@ -22,6 +22,7 @@ mod connect;
 mod connection;
 mod drivers;
 mod filter;
+mod handover;
 mod hold;
 mod inbox;
 mod listener;

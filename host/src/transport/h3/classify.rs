@@ -11,7 +11,6 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
-use tokio::sync::mpsc;
 use wharf_proto::{
     code::{HttpCode, Violation},
     id::{Dir, SessionId, StreamId},
@@ -21,6 +20,7 @@ use wharf_proto::{
 use super::{
     allowance::allow,
     filter::Filter,
+    handover::Giver,
     inbox::Inbox,
     quic_code,
     stream::{Arrival, app_code},
@@ -51,9 +51,7 @@ pub(super) struct Sorter {
     pub(super) conn: quinn::Connection,
     pub(super) table: Arc<Table>,
     pub(super) notes: Arc<Notes>,
-    // In boxes: a channel has room for 32 of what it takes from its beginning on.
-    pub(super) uni: mpsc::Sender<Box<RecvSide>>,
-    pub(super) bidi: mpsc::Sender<Box<Bidi>>,
+    pub(super) http: Giver<RecvSide, Bidi>,
     pub(super) limits: Arc<Limits>,
 }
 
@@ -241,7 +239,7 @@ impl Sorter {
     }
 
     fn request(&self, header: Header) -> Result<(), Violation> {
-        let Some(mut send) = header.send else {
+        let Some(send) = header.send else {
             return Ok(());
         };
         let recv = RecvSide::new(
@@ -252,12 +250,9 @@ impl Sorter {
             Some(Filter::request(self.limits.field_section)),
             self.notes.clone(),
         )?;
-        match self.bidi.try_reserve() {
-            Ok(place) => place.send(Box::new(Bidi::new(send, recv))),
-            Err(_) => {
-                self.forget(send.id().into());
-                _ = send.reset(quic_code(HttpCode::H3_REQUEST_REJECTED)); // over already otherwise
-            }
+        if let Err(bidi) = self.http.bidi(Bidi::new(send, recv)) {
+            self.forget(bidi.id());
+            bidi.reject();
         }
         Ok(())
     }
@@ -294,7 +289,7 @@ impl Sorter {
             filter,
             self.notes.clone(),
         )?;
-        self.uni.try_send(Box::new(recv)).map_err(|_| Violation {
+        self.http.uni(recv).map_err(|_| Violation {
             code: HttpCode::H3_STREAM_CREATION_ERROR,
             reason: "a second control or QPACK stream",
         })

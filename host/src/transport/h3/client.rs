@@ -11,7 +11,7 @@ use bytes::Bytes;
 use h3::{error::StreamError, quic};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::watch,
     task::JoinSet,
     time::{Instant, timeout_at},
 };
@@ -24,6 +24,7 @@ use super::{
     connect::ConnectStream,
     connection::{lost_notice, transport_config},
     filter::Filter,
+    handover::handover,
     inbox::Notice,
     quic_code,
     request::DRAFT_02,
@@ -37,8 +38,6 @@ use crate::transport::{
     client::{Ask, ConnectError, Connected, first_answer, read_response},
 };
 
-/// Streams on their way from the classifier to `h3`: control and QPACK streams.
-const H3_QUEUE: usize = 16;
 /// How long the last packets of a connection are given.
 const LAST_PACKETS: Duration = Duration::from_secs(1);
 
@@ -182,8 +181,7 @@ impl Asking {
         let lost = |error: &dyn fmt::Display| ConnectError::Unreachable(format!("HTTP/3: {error}"));
         let notes = Arc::new(Notes::default());
         let table = Arc::new(Table::new(limits));
-        let (uni, uni_streams) = mpsc::channel(H3_QUEUE);
-        let (bidi, bidi_streams) = mpsc::channel(1); // a server opens none for `h3`
+        let (giver, streams) = handover();
         let ours = Ours {
             sessions: 1,
             field_section: limits.field_section,
@@ -191,12 +189,7 @@ impl Asking {
             streams_uni: limits.session.streams_per_kind.into(),
             streams_bidi: limits.session.streams_per_kind.into(),
         };
-        let tap = Tap::new(
-            conn.clone(),
-            ours.encode_client(),
-            uni_streams,
-            bidi_streams,
-        );
+        let tap = Tap::new(conn.clone(), ours.encode_client(), streams);
         let opener = quic::Connection::opener(&tap);
         let mut builder = h3::client::builder();
         builder
@@ -209,8 +202,7 @@ impl Asking {
             conn: conn.clone(),
             table: table.clone(),
             notes: notes.clone(),
-            uni,
-            bidi,
+            http: giver,
             limits: limits.clone(),
         };
         let goaway = notes.goaway.subscribe();

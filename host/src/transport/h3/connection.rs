@@ -13,6 +13,7 @@ use super::{
     allowance::Grant,
     classify::Sorter,
     filter::FIELD_SECTION_SLACK,
+    handover::handover,
     hold::Hold,
     inbox::Notice,
     quic_code,
@@ -27,9 +28,6 @@ use crate::transport::{
     HttpVersion, Limits, Request, Requested, Response, Role, head,
     phase::{Phase, Shared},
 };
-
-/// Streams on their way from the classifier to `h3`.
-const H3_QUEUE: usize = 16;
 
 type Http3 = h3::server::Connection<Tap, Bytes>;
 
@@ -134,8 +132,7 @@ async fn serve(
 ) {
     let limits = &shared.limits;
     let notes = Arc::new(Notes::default());
-    let (uni, uni_streams) = mpsc::channel(H3_QUEUE);
-    let (bidi, bidi_streams) = mpsc::channel(H3_QUEUE);
+    let (giver, streams) = handover();
     let ours = Ours {
         sessions: limits.sessions_per_connection,
         field_section: limits.field_section,
@@ -143,14 +140,13 @@ async fn serve(
         streams_uni: limits.session.streams_per_kind.into(),
         streams_bidi: limits.session.streams_per_kind.into(),
     };
-    let tap = Tap::new(conn.clone(), ours.encode(), uni_streams, bidi_streams);
+    let tap = Tap::new(conn.clone(), ours.encode(), streams);
     let sorter = Sorter {
         role: Role::Server,
         conn: conn.clone(),
         table: table.clone(),
         notes: notes.clone(),
-        uni,
-        bidi,
+        http: giver,
         limits: limits.clone(),
     };
     let requests = Requests {

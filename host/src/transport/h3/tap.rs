@@ -18,13 +18,13 @@ use std::{
 
 use bytes::Bytes;
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, WriteBuf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use wharf_proto::{
     code::{HttpCode, Violation},
     connect::Token,
 };
 
-use super::{filter::Filter, quic_code, settings::PeerSettings};
+use super::{filter::Filter, handover::Taker, quic_code, settings::PeerSettings};
 
 mod send;
 
@@ -237,6 +237,17 @@ impl Bidi {
             recv,
         }
     }
+
+    /// The stream's id.
+    pub(super) fn id(&self) -> u64 {
+        self.recv.stream.id().into()
+    }
+
+    /// Gives the request back unprocessed.
+    pub(super) fn reject(mut self) {
+        let code = HttpCode::H3_REQUEST_REJECTED.into_inner();
+        quic::SendStream::<Bytes>::reset(&mut self, code);
+    }
 }
 
 impl quic::SendStream<Bytes> for Bidi {
@@ -292,11 +303,11 @@ impl quic::BidiStream<Bytes> for Bidi {
 /// The connection.
 pub(super) struct Tap {
     quic: quinn::Connection,
-    conn: h3_quinn::Connection,
+    /// Opens the control stream, and is dropped then, which takes no stream, and has no other use.
+    conn: Option<Box<h3_quinn::Connection>>,
     /// Goes out on the first stream that `h3` opens, which is the only one.
     settings: Option<Edit>,
-    uni: mpsc::Receiver<Box<RecvSide>>,
-    bidi: mpsc::Receiver<Box<Bidi>>,
+    streams: Taker<RecvSide, Bidi>,
     opener: Opener,
 }
 
@@ -304,15 +315,13 @@ impl Tap {
     pub(super) fn new(
         conn: quinn::Connection,
         settings: Bytes,
-        uni: mpsc::Receiver<Box<RecvSide>>,
-        bidi: mpsc::Receiver<Box<Bidi>>,
+        streams: Taker<RecvSide, Bidi>,
     ) -> Self {
         Self {
             quic: conn.clone(),
-            conn: h3_quinn::Connection::new(conn),
+            conn: Some(h3_quinn::Connection::new(conn).into()),
             settings: Some(Edit::Settings(settings)),
-            uni,
-            bidi,
+            streams,
             opener: Opener::default(),
         }
     }
@@ -332,13 +341,13 @@ impl quic::OpenStreams<Bytes> for Tap {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<SendSide, StreamErrorIncoming>> {
-        if self.settings.is_none() {
+        let Some(conn) = &mut self.conn else {
             let error = "no table, no stream for it".into();
             return Poll::Ready(Err(StreamErrorIncoming::Unknown(error)));
-        }
-        let stream = ready!(
-            <h3_quinn::Connection as quic::OpenStreams<Bytes>>::poll_open_send(&mut self.conn, cx)
-        )?;
+        };
+        let stream =
+            ready!(<h3_quinn::Connection as quic::OpenStreams<Bytes>>::poll_open_send(conn, cx))?;
+        self.conn = None;
         Poll::Ready(Ok(SendSide::new(
             Out::Own(Box::new(stream)),
             self.settings.take(),
@@ -347,10 +356,10 @@ impl quic::OpenStreams<Bytes> for Tap {
 
     fn close(&mut self, code: h3::error::Code, reason: &[u8]) {
         // h3 also closes what is lost; quinn would forget why, and the sessions are to be told.
-        if self.quic.close_reason().is_some() {
-            return;
+        if self.quic.close_reason().is_none() {
+            let code = quinn::VarInt::from_u64(code.value()).unwrap_or(quinn::VarInt::MAX);
+            self.quic.close(code, reason);
         }
-        <h3_quinn::Connection as quic::OpenStreams<Bytes>>::close(&mut self.conn, code, reason);
     }
 }
 
@@ -362,18 +371,16 @@ impl quic::Connection<Bytes> for Tap {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<RecvSide, ConnectionErrorIncoming>> {
-        self.uni
-            .poll_recv(cx)
-            .map(|stream| stream.map(|stream| *stream).ok_or_else(classifier_gone))
+        let stream = self.streams.poll_uni(cx);
+        stream.map(|stream| stream.ok_or_else(sorter_gone))
     }
 
     fn poll_accept_bidi(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Bidi, ConnectionErrorIncoming>> {
-        self.bidi
-            .poll_recv(cx)
-            .map(|stream| stream.map(|stream| *stream).ok_or_else(classifier_gone))
+        let stream = self.streams.poll_bidi(cx);
+        stream.map(|stream| stream.ok_or_else(sorter_gone))
     }
 
     fn opener(&self) -> Opener {
@@ -418,8 +425,8 @@ fn no_requests() -> StreamErrorIncoming {
     StreamErrorIncoming::Unknown("no stream was opened for a request".into())
 }
 
-/// The classifier ends when the connection is lost.
-fn classifier_gone() -> ConnectionErrorIncoming {
+/// The sorter ends when the connection is lost.
+fn sorter_gone() -> ConnectionErrorIncoming {
     ConnectionErrorIncoming::Undefined(Arc::new(quinn::ConnectionError::LocallyClosed))
 }
 
