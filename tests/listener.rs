@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use wharf::{
@@ -297,6 +298,24 @@ async fn no_early_data_is_taken_though_the_session_of_tls_is_resumed() {
         .unwrap();
     let again = connect().unwrap().into_0rtt();
     assert!(again.is_err(), "the ticket of the server allows early data");
+}
+
+/// RFC 9114, "Initial HTTP/3 SETTINGS": the client then asks for its session with the end of its handshake.
+#[tokio::test(flavor = "multi_thread")]
+async fn our_settings_come_with_our_part_of_the_handshake() {
+    let server = TestServer::start().await;
+    let raw = Raw::silent(server.address).await;
+    let control = raw.conn.accept_uni().now_or_never();
+    let mut control = control.expect("it is there already").unwrap();
+    let mut begin = [0; 2];
+    within("SETTINGS", control.read_exact(&mut begin))
+        .await
+        .unwrap();
+    assert_eq!(
+        begin,
+        [0x00, 0x04],
+        "a control stream that begins with SETTINGS"
+    );
 }
 
 /// The tokens that a client is given.

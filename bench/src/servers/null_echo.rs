@@ -47,7 +47,10 @@ async fn bind(config: &quinn::ServerConfig) -> anyhow::Result<(Endpoint, TcpList
 }
 
 async fn over_http3(incoming: quinn::Incoming, acceptor: h3::Acceptor) -> anyhow::Result<()> {
-    let mut connection = acceptor.accept(incoming.await?);
+    let Ok((conn, _)) = incoming.accept()?.into_0rtt() else {
+        return Ok(()); // a server always may
+    };
+    let mut connection = acceptor.accept(conn);
     let mut sessions = JoinSet::new();
     while let Some(requested) = connection.next_request().await {
         sessions.spawn(answer(requested));

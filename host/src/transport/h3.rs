@@ -93,6 +93,9 @@ impl Acceptor {
     /// Serves a connection that has agreed on `h3`. All of it belongs to the [`Connection`] returned, from its first
     /// stream on: the caller must neither open nor accept streams, nor read datagrams.
     ///
+    /// The handshake may still be going on ([`quinn::Connecting::into_0rtt`]). Our SETTINGS then go out with our part of it,
+    /// and a client asks for its session a round trip sooner. Nothing of the client's is read before its end.
+    ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.

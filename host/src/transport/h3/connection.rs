@@ -100,6 +100,11 @@ impl Connection {
     pub async fn next_request(&mut self) -> Option<Requested> {
         self.requests.recv().await.map(|requested| *requested)
     }
+
+    /// Why the connection is lost or closed, if it is.
+    pub(super) fn close_reason(&self) -> Option<quinn::ConnectionError> {
+        self.conn.close_reason()
+    }
 }
 
 impl Drop for Connection {
@@ -150,7 +155,6 @@ async fn serve(
         limits: limits.clone(),
     };
     let requests = Requests {
-        server_name: server_name(&conn),
         conn: conn.clone(),
         shared: shared.clone(),
         table: table.clone(),
@@ -158,9 +162,7 @@ async fn serve(
         hold,
         requested,
     };
-    // A task of its own, which sleeps while streams and datagrams come. It ends with this one.
-    let mut http = JoinSet::new();
-    http.spawn(requests.run(tap));
+    let mut http = requests.start(tap).await;
     let lost = tokio::select! {
         lost = sorter.run() => lost,
         Some(_) = http.join_next() => conn.closed().await,
@@ -201,8 +203,6 @@ pub(super) fn lost_notice(error: &quinn::ConnectionError) -> Notice {
 /// The requests of one connection.
 struct Requests {
     conn: quinn::Connection,
-    /// What the peer's TLS has asked for.
-    server_name: Option<Arc<str>>,
     shared: Arc<Shared>,
     table: Arc<Table>,
     notes: Arc<Notes>,
@@ -211,10 +211,10 @@ struct Requests {
 }
 
 impl Requests {
-    /// Reads requests until `h3` has no more.
-    async fn run(self, tap: Tap) {
-        let this = Arc::new(self);
-        let limits = &this.shared.limits;
+    /// Sends our SETTINGS, and reads requests in a task of its own, which sleeps while streams and datagrams come. It ends
+    /// with what this gives, which is empty where the peer has no room for a control stream.
+    async fn start(self, tap: Tap) -> JoinSet<()> {
+        let limits = &self.shared.limits;
         // `h3` takes its own refusal of what is larger back by dropping the stream, so it has to take a little more.
         let section = FIELD_SECTION_SLACK + u64::from(limits.field_section);
         let mut builder = h3::server::builder();
@@ -225,12 +225,22 @@ impl Requests {
             .send_grease(false);
         // In a box, because it is large, and this task keeps room for all that it ever waits for.
         let built = Box::pin(builder.build(tap));
-        let Ok(Ok(mut http)) = tokio::time::timeout(limits.setup_timeout, built).await else {
-            return this.close(
+        // The handshake may be going on, which has a time of its own.
+        let timeout = 2 * limits.setup_timeout;
+        let mut task = JoinSet::new();
+        match tokio::time::timeout(timeout, built).await {
+            Ok(Ok(http)) => _ = task.spawn(self.run(Box::new(http))),
+            Ok(Err(_)) | Err(_) => self.close(
                 HttpCode::H3_GENERAL_PROTOCOL_ERROR,
                 b"no room for a control stream",
-            );
-        };
+            ),
+        }
+        task
+    }
+
+    /// Reads requests until `h3` has no more.
+    async fn run(self, mut http: Box<Http3>) {
+        let this = Arc::new(self);
         // Dropping the set ends the requests that are being read.
         let mut reading = JoinSet::new();
         let mut phase = this.shared.phase.subscribe();
@@ -363,7 +373,7 @@ impl Requests {
         let request = Request {
             connect,
             peer,
-            server_name: self.server_name.clone(),
+            server_name: server_name(&self.conn),
             http: HttpVersion::Http3,
             role: Role::Server,
             draft,

@@ -2,6 +2,7 @@
 
 use std::{future::Future, io, net::UdpSocket, pin::Pin, sync::Arc, time::Instant};
 
+use futures_util::future::Either;
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use tokio::sync::watch;
 
@@ -40,13 +41,13 @@ impl Drop for Running {
 impl Runtime for Drivers {
     fn spawn(&self, driver: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let running = Running::new(&self.running);
-        let hold = Hold::next();
+        let driver = match Hold::next() {
+            Some(hold) => Either::Left(hold.drive(driver)),
+            None => Either::Right(driver),
+        };
         tokio::spawn(async move {
             let _running = running; // dropped after the driver, which ends at its await
-            match hold {
-                Some(hold) => hold.drive(driver).await,
-                None => driver.await,
-            }
+            driver.await;
         });
     }
 

@@ -56,15 +56,15 @@ impl Hold {
 
     /// Runs the driver whenever it is woken, or at the end of a turn where one is taken then. Of several sessions whose turns
     /// overlap, one that ends suffices.
-    pub(super) async fn drive(self, driver: Rider) {
-        let Inner {
-            turns,
-            driver: waker,
-            ride,
-        } = &*self.0;
-        let _open = ride.open();
+    pub(super) fn drive(self, driver: Rider) -> impl Future<Output = ()> {
+        let open = self.0.ride.open(); // for who comes before the driver is polled
         let (mut waited, mut driver) = (false, Some(driver));
-        poll_fn(|cx| {
+        poll_fn(move |cx| {
+            let Inner {
+                turns,
+                driver: waker,
+                ..
+            } = &*self.0;
             if turns.load(Ordering::Acquire) > 0 && !waited {
                 waker.register(cx.waker());
                 // It may have ended before it could know whom to wake.
@@ -74,9 +74,8 @@ impl Hold {
                 }
             }
             waited = false;
-            ride.poll(cx, &mut driver)
+            open.poll(cx, &mut driver)
         })
-        .await;
     }
 
     /// Runs a future each of whose polls is a turn.

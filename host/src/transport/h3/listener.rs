@@ -194,22 +194,35 @@ impl Accept {
     async fn pass_on(self: Arc<Self>, incoming: quinn::Incoming, mut pass: Pass) {
         let failed = |kind| self.gate.metrics().handshake_failed(HTTP, kind);
         let timeout = self.acceptor.shared.limits.setup_timeout;
-        let (hold, handshake) = Hold::on_driver_of(|| incoming.into_future());
-        let conn = match tokio::time::timeout(timeout, handshake).await {
-            Ok(Ok(conn)) => conn,
-            // A failed handshake is the peer's affair.
-            Ok(Err(error)) => {
+        let (hold, connecting) = Hold::on_driver_of(|| incoming.accept());
+        let begun = connecting.map(|connecting| {
+            let begun = connecting.into_0rtt();
+            begun.expect("a server may send as soon as it has accepted")
+        });
+        let (conn, agreed) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
                 failed(failure(&error));
                 return tracing::debug!(%error, "handshake failed");
             }
-            Err(_) => {
-                failed("timeout");
-                return tracing::debug!("no handshake in time");
-            }
         };
-        pass.agreed();
-        let _open = self.gate.metrics().connected(HTTP);
+        // Our SETTINGS go out with our part of the handshake, so the client asks for its session with the end of its own.
+        // Nothing of the client's is read before that.
         let mut connection = Connection::new(conn, self.acceptor.shared.clone(), hold);
+        if tokio::time::timeout(timeout, agreed).await.is_err() {
+            failed("timeout");
+            return tracing::debug!("no handshake in time");
+        }
+        match connection.close_reason() {
+            // An application's close is read after the handshake only.
+            None | Some(quinn::ConnectionError::ApplicationClosed(_)) => pass.agreed(),
+            // A failed handshake is the peer's affair.
+            Some(error) => {
+                failed(failure(&error));
+                return tracing::debug!(%error, "handshake failed");
+            }
+        }
+        let _open = self.gate.metrics().connected(HTTP);
         while let Some(requested) = connection.next_request().await {
             (self.begin)(requested);
         }

@@ -45,9 +45,9 @@ enum Place {
 
 impl Ride {
     /// Opens the place until what this gives is dropped.
-    pub(super) fn open(&self) -> Open<'_> {
+    pub(super) fn open(&self) -> Open {
         *self.place() = Place::Free;
-        Open(self)
+        Open(self.clone())
     }
 
     /// Runs a future along with the driver, or in a task of its own where no driver runs or another rides.
@@ -86,8 +86,9 @@ impl Ride {
         drop(left); // not under the lock, which others may want who end with it
     }
 
-    /// Polls the driver until that has ended, and then the rider if that was woken.
-    pub(super) fn poll(&self, cx: &mut Context<'_>, driver: &mut Option<Rider>) -> Poll<()> {
+    /// Polls the driver until that has ended, and the rider if that was woken: before the driver, which then sends what
+    /// the rider has for it, and after the driver, which is what wakes it mostly.
+    fn poll(&self, cx: &mut Context<'_>, driver: &mut Option<Rider>) -> Poll<()> {
         let Inner {
             woken,
             running,
@@ -96,6 +97,9 @@ impl Ride {
         } = &*self.0;
         task.register(cx.waker());
         running.store(true, SeqCst);
+        if woken.swap(false, SeqCst) {
+            _ = self.poll_rider(); // asked again below where there is no driver any more
+        }
         if let Some(driving) = driver
             && driving.as_mut().poll(cx).is_ready()
         {
@@ -174,9 +178,16 @@ impl Drop for Running {
 }
 
 /// An open place. Dropping it ends the rider.
-pub(super) struct Open<'a>(&'a Ride);
+pub(super) struct Open(Ride);
 
-impl Drop for Open<'_> {
+impl Open {
+    /// See [`Ride::poll`].
+    pub(super) fn poll(&self, cx: &mut Context<'_>, driver: &mut Option<Rider>) -> Poll<()> {
+        self.0.poll(cx, driver)
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
         let left = std::mem::replace(&mut *self.0.place(), Place::Closed);
         drop(left);
@@ -211,9 +222,9 @@ pub(super) mod tests {
         let (driver, sender, _) = rider();
         let driven = ride.clone();
         tokio::spawn(async move {
-            let _open = driven.open();
+            let open = driven.open();
             let mut driver = Some(driver);
-            poll_fn(|cx| driven.poll(cx, &mut driver)).await;
+            poll_fn(|cx| open.poll(cx, &mut driver)).await;
         });
         others_run().await;
         (ride, sender)
@@ -240,6 +251,28 @@ pub(super) mod tests {
             others_run().await;
             assert_eq!(polls.load(SeqCst), polled);
         }
+    }
+
+    #[tokio::test]
+    async fn who_rides_before_the_driver_ran_goes_first() {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let note = |who| -> Rider {
+            let order = order.clone();
+            Box::pin(poll_fn(move |_| {
+                order.lock().unwrap().push(who);
+                Poll::Pending
+            }))
+        };
+        let ride = Ride::default();
+        let open = ride.open();
+        let _running = ride.run(note("rider"));
+        let mut driver = Some(note("driver"));
+        poll_fn(|cx| {
+            assert!(open.poll(cx, &mut driver).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(*order.lock().unwrap(), ["rider", "driver"]);
     }
 
     #[tokio::test]
