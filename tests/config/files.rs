@@ -11,7 +11,7 @@ fn what_no_server_could_serve_is_told_as_well() {
         "certificate = \"development\"\n\
          authorities = [\"a.1\", \"256.1.1.1\", \"*.[::1]\", \"[::1]\", \"[0::1]\"]",
     );
-    let more = "[tenant.route.limits]\nmemory = \"64KiB\"\n\
+    let more = "[tenant.route.limits]\nmemory = \"32KiB\"\n\
                 [[tenant]]\nname = \"b\"\ncertificate = \"development\"\nauthorities = [\"127.0.0.1\"]\n\
                 [[tenant.route]]\npath = \"/\"\ncomponent = \"echo.wasm\"\n\
                 [log]\nfilter = \"wharf=bogus\"\n\
