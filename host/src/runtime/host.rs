@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 use wasmtime::{
     ResourceLimiter,
@@ -23,6 +23,11 @@ use crate::{
     metrics::{Metrics, Opener},
     transport::{self, Closer, CommandError, Session},
 };
+
+/// Bytes that a datagram may be longer by as it is sent.
+const FRAMING: usize = 8;
+/// Bytes of datagrams that share one allocation, which lives as long as the last of them.
+const TOGETHER: usize = 64 << 10;
 
 /// The guest's handle of a session: its number among the [`Members`] of the instance.
 #[derive(Debug)]
@@ -138,20 +143,31 @@ impl State {
         Ok(&mut member.session)
     }
 
-    /// Sends datagrams. Of those that are too large it tells in the end; another error ends it.
-    fn send_all<'a>(
+    /// Sends datagrams of those sizes, which lie one after another. Of those that are too large it tells in the end; another
+    /// error ends it.
+    fn send_all(
         &mut self,
         handle: &Resource<Handle>,
-        datagrams: impl IntoIterator<Item = &'a [u8]>,
+        mut data: &[u8],
+        sizes: &[u32],
     ) -> Result<(), Error> {
         let mut room = self.memory.room();
         let session = self.session(handle)?;
         let mut all = Ok(());
-        for datagram in datagrams {
+        let mut memory = BytesMut::new();
+        for (n, &size) in sizes.iter().enumerate() {
+            let left = data.len() + (sizes.len() - n) * FRAMING;
+            let Some((datagram, after)) = data.split_at_checked(size as usize) else {
+                break;
+            };
+            data = after;
             let sent = match room.checked_sub(datagram.len()) {
-                Some(left) => {
-                    room = left;
-                    session.send_datagram(datagram)
+                Some(less) => {
+                    room = less;
+                    if n + 1 < sizes.len() && memory.capacity() < datagram.len() + FRAMING {
+                        memory = BytesMut::with_capacity(left.min(TOGETHER));
+                    }
+                    session.send_datagram_in(datagram, &mut memory)
                 }
                 None => Err(CommandError::TooLarge),
             };
@@ -304,7 +320,8 @@ impl HostSession for State {
         handle: Resource<Handle>,
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<(), Error>> {
-        Ok(self.send_all(&handle, [&data[..]]))
+        let size = u32::try_from(data.len()).unwrap_or(u32::MAX); // a guest's memory is no larger
+        Ok(self.send_all(&handle, &data, &[size]))
     }
 
     fn send_datagrams(
@@ -320,13 +337,7 @@ impl HostSession for State {
                 data.len()
             ))));
         }
-        let mut rest = &data[..];
-        let datagrams = sizes.iter().map_while(|&size| {
-            let (datagram, after) = rest.split_at_checked(size as usize)?;
-            rest = after;
-            Some(datagram)
-        });
-        Ok(self.send_all(&handle, datagrams))
+        Ok(self.send_all(&handle, &data, &sizes))
     }
 
     fn drain(&mut self, handle: Resource<Handle>) -> wasmtime::Result<()> {

@@ -57,7 +57,15 @@ impl Member {
 
     /// The datagrams that wait after that one, with it.
     pub(super) fn batch(&mut self, first: &Bytes, cx: &mut Context<'_>) -> Batch {
-        let (batch, ahead) = batch(first, || self.session.poll_event(cx));
+        let session = &mut self.session;
+        let (batch, ahead) = batch(first, |filling| {
+            session.take_datagrams(|datagram| filling.take(datagram));
+            if filling.has_room() {
+                session.poll_event(cx)
+            } else {
+                Poll::Pending
+            }
+        });
         self.ahead = ahead;
         batch
     }
@@ -78,15 +86,16 @@ thread_local! {
 impl Batch {
     fn spare() -> Self {
         let mut batch = SPARE.take();
-        Arc::make_mut(&mut batch.data).clear();
-        Arc::make_mut(&mut batch.sizes).clear();
+        batch.filled(|filling| filling.clear());
         batch
     }
 
-    fn push(&mut self, datagram: &[u8]) {
-        let size = u32::try_from(datagram.len()).unwrap_or(u32::MAX); // they are shorter than 64 KiB
-        Arc::make_mut(&mut self.data).extend_from_slice(datagram);
-        Arc::make_mut(&mut self.sizes).push(size);
+    /// Has it filled.
+    fn filled<T>(&mut self, fill: impl FnOnce(&mut Filling<'_>) -> T) -> T {
+        fill(&mut Filling {
+            data: Arc::make_mut(&mut self.data),
+            sizes: Arc::make_mut(&mut self.sizes),
+        })
     }
 
     /// The guest has its own copy now.
@@ -95,23 +104,58 @@ impl Batch {
     }
 }
 
-/// A datagram and those after it, as many as there are or may be in a batch; and what came after those, which is not to
-/// wait for another call to be found.
-fn batch(first: &Bytes, mut poll: impl FnMut() -> Poll<Event>) -> (Batch, Option<Event>) {
-    let mut batch = Batch::spare();
-    batch.push(first);
-    while batch.sizes.len() < BATCH_MAX {
-        match poll() {
-            Poll::Ready(Event::Datagram(next))
-                if batch.data.len() + next.len() <= BATCH_BYTES_MAX =>
-            {
-                batch.push(&next);
-            }
-            Poll::Ready(other) => return (batch, Some(other)),
-            Poll::Pending => break,
-        }
+/// A batch that is being filled.
+struct Filling<'a> {
+    data: &'a mut Vec<u8>,
+    sizes: &'a mut Vec<u32>,
+}
+
+impl Filling<'_> {
+    fn clear(&mut self) {
+        self.data.clear();
+        self.sizes.clear();
     }
-    (batch, None)
+
+    /// Whether there may be one more, if it is small enough.
+    fn has_room(&self) -> bool {
+        self.sizes.len() < BATCH_MAX
+    }
+
+    /// Takes a datagram, unless it is more than may be in a batch.
+    fn take(&mut self, datagram: &[u8]) -> bool {
+        let fits = self.has_room() && self.data.len() + datagram.len() <= BATCH_BYTES_MAX;
+        if fits {
+            self.push(datagram);
+        }
+        fits
+    }
+
+    fn push(&mut self, datagram: &[u8]) {
+        let size = u32::try_from(datagram.len()).unwrap_or(u32::MAX); // they are shorter than 64 KiB
+        self.data.extend_from_slice(datagram);
+        self.sizes.push(size);
+    }
+}
+
+/// A datagram and those after it, as many as there are or may be in a batch; and what came after those, which is not to
+/// wait for another call to be found. What comes next may have put datagrams of its own in before.
+fn batch(
+    first: &Bytes,
+    mut next: impl FnMut(&mut Filling<'_>) -> Poll<Event>,
+) -> (Batch, Option<Event>) {
+    let mut batch = Batch::spare();
+    let ahead = batch.filled(|filling| {
+        filling.push(first);
+        while filling.has_room() {
+            match next(filling) {
+                Poll::Ready(Event::Datagram(next)) if filling.take(&next) => {}
+                Poll::Ready(other) => return Some(other),
+                Poll::Pending => break,
+            }
+        }
+        None
+    });
+    (batch, ahead)
 }
 
 impl Members {
@@ -179,8 +223,23 @@ mod tests {
     ) -> (usize, Option<Event>, usize) {
         let mut events = events.into_iter();
         let first = Bytes::from(vec![7; first]);
-        let (batch, ahead) = batch(&first, || events.next().map_or(Poll::Pending, Poll::Ready));
+        let (batch, ahead) = batch(&first, |_| events.next().map_or(Poll::Pending, Poll::Ready));
         (batch.sizes.len(), ahead, events.count())
+    }
+
+    #[test]
+    fn datagrams_without_an_event_each_count_as_those_with_one() {
+        let first = Bytes::from_static(b"1");
+        let mut left = 70;
+        let (batch, ahead) = batch(&first, |filling| {
+            while left > 0 && filling.take(b"22") {
+                left -= 1;
+            }
+            Poll::Pending
+        });
+        assert_eq!((batch.sizes.len(), ahead, left), (64, None, 7));
+        assert_eq!(batch.sizes[..3], [1, 2, 2]);
+        assert_eq!(batch.data[..5], *b"12222");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use wharf_proto::id::{Dir, StreamId};
 
 use super::{
@@ -186,7 +186,29 @@ impl Session {
     ///
     /// `TooLarge`, `Unsupported` where the peer takes none, `Closed`.
     pub fn send_datagram(&mut self, payload: &[u8]) -> Result<(), CommandError> {
-        carried!(&mut self.0, session => session.send_datagram(payload))
+        self.send_datagram_in(payload, &mut BytesMut::new())
+    }
+
+    /// The same, in memory that is taken from there, if it suffices. What is left there is of use for the next datagrams
+    /// that are sent with this one, which live as long.
+    pub(crate) fn send_datagram_in(
+        &mut self,
+        payload: &[u8],
+        memory: &mut BytesMut,
+    ) -> Result<(), CommandError> {
+        match &mut self.0 {
+            Carried::Http3(session) => session.send_datagram(payload, memory),
+            Carried::Http2(session) => session.send_datagram(payload),
+        }
+    }
+
+    /// Takes datagrams that come next, without an event for each, for as long as `take` takes them. There may be more
+    /// after that, as events.
+    pub(crate) fn take_datagrams(&mut self, take: impl FnMut(&Bytes) -> bool) {
+        match &mut self.0 {
+            Carried::Http3(session) => session.take_datagrams(take),
+            Carried::Http2(_) => {}
+        }
     }
 
     /// Asks the peer to bring the session to its end, and opens no further streams. It closes with code 0 when its last

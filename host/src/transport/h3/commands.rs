@@ -194,6 +194,7 @@ impl Session {
     pub(in crate::transport) fn send_datagram(
         &mut self,
         payload: &[u8],
+        memory: &mut BytesMut,
     ) -> Result<(), CommandError> {
         if self.core.is_closed() {
             return Err(CommandError::Closed);
@@ -203,10 +204,14 @@ impl Session {
         if len > DATAGRAM_MAX {
             return Err(CommandError::TooLarge);
         }
-        let mut datagram = BytesMut::with_capacity(len);
-        quarter.encode(&mut datagram);
-        datagram.put_slice(payload);
-        let datagram = datagram.freeze();
+        memory.reserve(len);
+        quarter.encode(memory);
+        memory.put_slice(payload);
+        let datagram = if memory.capacity() == len {
+            std::mem::take(memory).freeze() // which a split would have counted by whom it is shared
+        } else {
+            memory.split().freeze()
+        };
         if self.datagrams_out.is_empty() && self.table.datagrams_have_room(&self.conn, len) {
             return match self.conn.send_datagram(datagram) {
                 Ok(()) => {

@@ -150,6 +150,25 @@ impl Inbox {
         Some(Delivery::Datagram(datagram))
     }
 
+    /// Takes datagrams for as long as nothing else waits and `take` takes them; the one that it does not stays. Gives back
+    /// how many it took.
+    pub(super) fn take_datagrams(&self, mut take: impl FnMut(&Bytes) -> bool) -> u64 {
+        let mut state = self.state();
+        if !state.notices.is_empty() || !state.streams.is_empty() || state.lost != [0; 2] {
+            return 0;
+        }
+        let (mut taken, mut bytes) = (0, 0);
+        while let Some(datagram) = state.datagrams.front()
+            && take(datagram)
+        {
+            taken += 1;
+            bytes += datagram.len();
+            state.datagrams.pop_front();
+        }
+        self.datagram_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        taken
+    }
+
     /// Takes nothing more, and gives back the streams that wait.
     pub(super) fn close(&self) -> VecDeque<Arrival> {
         let mut state = self.state();
@@ -213,6 +232,29 @@ mod tests {
         inbox.put_datagram(Bytes::from_static(b"a"));
         assert!(inbox.take(true).is_none());
         assert_eq!(inbox.datagrams_dropped(), 1);
+    }
+
+    #[test]
+    fn datagrams_are_taken_together_until_one_is_not_wanted_or_something_else_waits() {
+        let inbox = inbox(4);
+        for n in 0..4u8 {
+            inbox.put_datagram(Bytes::copy_from_slice(&[n]));
+        }
+        let mut taken = Vec::new();
+        let two = |datagram: &Bytes| {
+            taken.push(datagram[0]);
+            taken.len() < 3
+        };
+        assert_eq!(inbox.take_datagrams(two), 2);
+        assert_eq!((taken, inbox.datagram_bytes()), (vec![0, 1, 2], 2));
+        inbox.put_notice(Notice::Drain);
+        assert_eq!(inbox.take_datagrams(|_| true), 0);
+        assert!(matches!(inbox.take(true), Some(Delivery::Notice(_))));
+        inbox.put_lost_stream(Dir::Bi);
+        assert_eq!(inbox.take_datagrams(|_| true), 0);
+        assert!(matches!(inbox.take(true), Some(Delivery::LostStream(_))));
+        assert_eq!(inbox.take_datagrams(|_| true), 2);
+        assert_eq!(inbox.datagram_bytes(), 0);
     }
 
     #[test]

@@ -413,6 +413,13 @@ impl Session {
         self.rounds.again(&self.inbox_part.token);
     }
 
+    /// Takes datagrams that come next, without an event for each, for as long as `take` takes them.
+    pub(in crate::transport) fn take_datagrams(&mut self, take: impl FnMut(&Bytes) -> bool) {
+        if self.events.is_empty() {
+            self.counters.datagrams_received += self.inbox.take_datagrams(take);
+        }
+    }
+
     /// A capsule, a GOAWAY and the host may all say it.
     fn tell_draining(&mut self) {
         if !std::mem::replace(&mut self.draining_told, true) {
