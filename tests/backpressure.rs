@@ -15,6 +15,8 @@ const PIECE: usize = 64 << 10;
 over_both!(an_echo_of_256_mib_that_is_not_read_costs_bounded_memory_and_loses_no_byte);
 async fn an_echo_of_256_mib_that_is_not_read_costs_bounded_memory_and_loses_no_byte(http: Http) {
     const TOTAL: usize = 256 << 20;
+    // 16 MiB on the way in, as many on the way out, and what the allocator keeps of them.
+    const MOST_KIB: usize = 40 << 10;
     let wharf = Wharf::run(&root().join("guests/echo")).await;
     let peer = Peer::connect_to(http, wharf.address(), Terms::default()).await;
     let session = peer.session("/").await;
@@ -41,7 +43,7 @@ async fn an_echo_of_256_mib_that_is_not_read_costs_bounded_memory_and_loses_no_b
         assert!(size < TOTAL, "256 MiB were taken and none of it was read");
     }
     let grown = wharf.resident_kib().saturating_sub(before);
-    assert!(grown < 32 << 10, "{grown} KiB more after {size} bytes");
+    assert!(grown < MOST_KIB, "{grown} KiB more after {size} bytes");
     let sending = tokio::spawn(async move {
         while size < TOTAL {
             let next = piece(size);
@@ -58,7 +60,7 @@ async fn an_echo_of_256_mib_that_is_not_read_costs_bounded_memory_and_loses_no_b
     }
     assert_eq!(received.finalize(), sending.await.unwrap());
     let grown = wharf.resident_kib().saturating_sub(before);
-    assert!(grown < 32 << 10, "{grown} KiB more after all of it");
+    assert!(grown < MOST_KIB, "{grown} KiB more after all of it");
 }
 
 over_both!(a_slow_reader_gets_every_byte_and_other_streams_go_on);

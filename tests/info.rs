@@ -58,12 +58,13 @@ async fn info_agrees_with_the_counts_of_the_client(http: Http) {
         sent += size as u64;
         held.push(uni);
     }
-    // The last of it is told in pieces; the session's own count says when all has come.
+    // The last of it is told in pieces; the session's own count says when all has come. HTTP/2 asks for its round-trip time
+    // when a connection begins, and a busy machine may have the answer later than this.
     let mut last = Info::new();
     for _ in 0..100 {
         let (info, size) = ask(&session, b"how much?").await;
         sent += 9;
-        let all = number(&info, "bytes-received") == sent;
+        let all = number(&info, "bytes-received") == sent && info["rtt-us"].parse::<u64>().is_ok();
         assert_eq!(number(&info, "bytes-sent"), received);
         received += size;
         last = info;
