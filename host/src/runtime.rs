@@ -24,6 +24,7 @@ mod seat;
 mod session;
 mod shared;
 mod timers;
+mod wasi;
 mod wit;
 
 pub use component::{Component, Runtime};

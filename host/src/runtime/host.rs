@@ -8,7 +8,7 @@ use wasmtime::{
     ResourceLimiter,
     component::{HasData, Resource, ResourceTable},
 };
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtxView, WasiView};
 use wharf_proto::id::{Dir, StreamId};
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
     },
     members::{Member, Members},
     memory::Memory,
+    wasi::Wasi,
 };
 use crate::{
     metrics::{Metrics, Opener},
@@ -39,7 +40,7 @@ pub struct Handle;
 
 /// What a store holds for its guest.
 pub(super) struct State {
-    pub(super) wasi: WasiCtx,
+    pub(super) wasi: Wasi,
     pub(super) table: ResourceTable,
     pub(super) memory: Memory,
     pub(super) members: Members,
@@ -61,7 +62,7 @@ impl HasData for Lend {
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx: self.wasi.get(),
             table: &mut self.table,
         }
     }

@@ -10,7 +10,6 @@ use wasmtime::{
     Store, UpdateDeadline,
     component::{Resource, ResourceAny, ResourceTable, TypedFunc},
 };
-use wasmtime_wasi::WasiCtxBuilder;
 
 use super::{
     Exit, Label, Scope,
@@ -19,13 +18,13 @@ use super::{
         exports::wharf::webtransport::callbacks,
         wharf::webtransport::types::{Acceptance, Rejection, Request as WitRequest},
     },
-    clocks::Coarse,
     component::{Component, Counted},
     cpu::{Meter, Stopped, Yield},
     host::{Handle, State},
     members::{Batch, Members},
     memory::Memory,
     output::Output,
+    wasi::Wasi,
     wit,
 };
 use crate::{
@@ -36,8 +35,6 @@ use crate::{
 
 /// What a hostcall may copy out of a guest beyond what the guest's memory may hold: lists of fields, for instance.
 const HOSTCALL_SLACK: usize = 1 << 20;
-/// The most random bytes that a guest may ask for at once.
-const RANDOM_MAX: u64 = 64 << 10;
 
 /// An instance. Dropping it frees everything it had.
 pub(super) struct Instance {
@@ -78,8 +75,8 @@ impl Instance {
         let pre = &component.loaded.pre;
         rearm(&mut store);
         let started = async {
-            let instance = pre.instance_pre().instantiate_async(&mut store).await?;
-            let exports = SessionHandler::new(&mut store, &instance)?;
+            let instance = pre.instantiate_async(&mut store).await?;
+            let exports = component.loaded.exports.load(&mut store, &instance)?;
             let on_datagrams = component.loaded.on_datagrams.as_ref();
             let on_datagrams = on_datagrams
                 .map(|export| instance.get_typed_func(&mut store, export))
@@ -289,19 +286,10 @@ impl Instance {
 fn store(component: &Component, outputs: &[Output; 2], yielded: &Yield) -> Store<State> {
     let terms = &component.terms;
     let limits = &terms.limits;
-    let [stdout, stderr] = outputs.clone();
-    let wasi = WasiCtxBuilder::new()
-        .stdout(stdout)
-        .stderr(stderr)
-        .envs(&terms.environment)
-        .wall_clock(Coarse::new(limits.clock_resolution))
-        .monotonic_clock(Coarse::new(limits.clock_resolution))
-        .max_random_size(RANDOM_MAX)
-        .build();
     let mut table = ResourceTable::new();
     table.set_max_capacity(limits.handles as usize);
     let state = State {
-        wasi,
+        wasi: Wasi::new(terms, outputs),
         table,
         memory: Memory::new(limits.memory, terms.account.clone()),
         members: Members::default(),

@@ -5,11 +5,11 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use wasmtime::{
     Engine,
-    component::{Component, ComponentExportIndex, Linker},
+    component::{Component, ComponentExportIndex, InstancePre, Linker},
 };
 
 use super::{
-    bindings::SessionHandlerPre,
+    bindings::SessionHandlerIndices,
     cache,
     host::{Lend, State},
 };
@@ -60,7 +60,9 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
 
 /// A component that fits the world.
 pub(super) struct Loaded {
-    pub(super) pre: SessionHandlerPre<State>,
+    pub(super) pre: InstancePre<State>,
+    /// Where the functions of the world are.
+    pub(super) exports: SessionHandlerIndices,
     /// Where `admit` is, for components that export it.
     pub(super) admit: Option<ComponentExportIndex>,
     /// Where `on-datagrams` is, likewise.
@@ -81,21 +83,23 @@ pub(super) fn link(
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     super::bindings::SessionHandler::add_to_linker::<_, Lend>(&mut linker, |state| state)?;
-    let pre = linker
-        .instantiate_pre(&component)
-        .and_then(SessionHandlerPre::new)
-        .map_err(|error| {
-            anyhow::anyhow!(
-                "{name}: does not fit the world session-handler: {}",
-                first_line(&error)
-            )
-        })?;
+    let fitting = linker.instantiate_pre(&component).and_then(|pre| {
+        let exports = SessionHandlerIndices::new(&pre)?;
+        Ok((pre, exports))
+    });
+    let (pre, exports) = fitting.map_err(|error| {
+        anyhow::anyhow!(
+            "{name}: does not fit the world session-handler: {}",
+            first_line(&error)
+        )
+    })?;
     let optional = |interface, function| {
         let interface = component.get_export_index(None, interface)?;
         component.get_export_index(Some(&interface), function)
     };
     Ok(Loaded {
         pre,
+        exports,
         admit: optional(ADMISSION, "admit"),
         on_datagrams: optional(BATCHES, "on-datagrams"),
     })
@@ -103,7 +107,7 @@ pub(super) fn link(
 
 /// Makes sure that an instance has the memory that it begins with.
 pub(super) fn fits(loaded: &Loaded, name: &str, memory_max: usize) -> anyhow::Result<()> {
-    let needed = loaded.pre.instance_pre().component().resources_required();
+    let needed = loaded.pre.component().resources_required();
     let pages = needed.and_then(|needed| needed.max_initial_memory_size);
     let memory = pages.unwrap_or_default().saturating_mul(PAGE);
     ensure!(
