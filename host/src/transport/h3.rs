@@ -66,8 +66,8 @@ impl Acceptor {
     }
 
     /// The QUIC settings that keep the limits towards peers, for TLS settings of one's own; clients get one address token
-    /// with each connection. `h3` is added to the
-    /// protocols (ALPN) of `tls` where it is not among them, and early data, which could be replayed, is taken off.
+    /// with each connection. `h3` is added to the protocols (ALPN) of `tls` where it is not among them, and early data,
+    /// which could be replayed, is taken off.
     ///
     /// # Errors
     ///

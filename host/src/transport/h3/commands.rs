@@ -208,7 +208,7 @@ impl Session {
         quarter.encode(memory);
         memory.put_slice(payload);
         let datagram = if memory.capacity() == len {
-            std::mem::take(memory).freeze() // which a split would have counted by whom it is shared
+            std::mem::take(memory).freeze() // a split would share it, and keep count of that
         } else {
             memory.split().freeze()
         };

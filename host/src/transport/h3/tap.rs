@@ -303,7 +303,7 @@ impl quic::BidiStream<Bytes> for Bidi {
 /// The connection.
 pub(super) struct Tap {
     quic: quinn::Connection,
-    /// Opens the control stream, and is dropped then, which takes no stream, and has no other use.
+    /// Opens the control stream, and has no other use: it goes then, with what it holds to take the peer's streams.
     conn: Option<Box<h3_quinn::Connection>>,
     /// Goes out on the first stream that `h3` opens, which is the only one.
     settings: Option<Edit>,
