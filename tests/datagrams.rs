@@ -73,8 +73,24 @@ async fn datagrams_that_come_together_come_back_whole_and_in_order(http: Http) {
         datagram.resize(4 + number as usize % 900, 7);
         session.send_datagram(&datagram).unwrap();
     }
+    come_in_order(&session, http, COUNT, |number| 4 + number as usize % 900).await;
+}
+
+// They are more than share one allocation on their way out.
+over_both!(datagrams_that_are_sent_at_once_come_whole_and_in_order);
+async fn datagrams_that_are_sent_at_once_come_whole_and_in_order(http: Http) {
+    let server = TestServer::start().await;
+    let path = format!("{}?count=150&bytes=1000", path("datagrams-at-once"));
+    let session = server.session(http, &path).await;
+    let (mut send, _recv) = session.open_bi().await.unwrap();
+    send.write_all(b"x").await.unwrap();
+    come_in_order(&session, http, 150, |_| 1000).await;
+}
+
+/// Reads datagrams that are numbered in their first 4 bytes, and filled with sevens to their size.
+async fn come_in_order(session: &PeerSession, http: Http, count: u32, size: impl Fn(u32) -> usize) {
     let mut next = 0;
-    while next < COUNT {
+    while next < count {
         let datagram = tokio::time::timeout(Duration::from_secs(2), session.read_datagram());
         let Ok(datagram) = datagram.await else {
             // The rest of them may be lost, where they are not reliable.
@@ -84,7 +100,7 @@ async fn datagrams_that_come_together_come_back_whole_and_in_order(http: Http) {
         let datagram = datagram.unwrap();
         let number = u32::from_be_bytes(datagram[..4].try_into().unwrap());
         assert!(number == next || number > next && !http.datagrams_reliable());
-        assert_eq!(datagram.len(), 4 + number as usize % 900);
+        assert_eq!(datagram.len(), size(number));
         assert!(datagram[4..].iter().all(|byte| *byte == 7));
         next = number + 1;
     }

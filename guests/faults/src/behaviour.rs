@@ -111,6 +111,8 @@ const TABLE: &[(&str, Act)] = &[
     ("priority", OnFirstData(sending::priority)),
     // Sends `count` datagrams of `bytes`, each beginning with its number.
     ("datagrams", OnFirstData(sending::datagrams)),
+    // Sends `count` datagrams of `bytes` bytes in one call.
+    ("datagrams-at-once", OnFirstData(sending::datagrams_at_once)),
     // Sends three datagrams at once, the second too large: `error send-datagrams too-large`. Then with sizes that do
     // not add up, twice: `error wrong-sizes invalid`. Then one more.
     (

@@ -120,6 +120,22 @@ pub(crate) fn datagrams(scene: &Scene, _id: StreamId) {
     }
 }
 
+/// Sends `count` datagrams of `bytes` in one call, numbered in their first 4 bytes.
+pub(crate) fn datagrams_at_once(scene: &Scene, _id: StreamId) {
+    let size = scene.number("bytes", 4_u32);
+    let numbers = 0..scene.number("count", 1_u32);
+    let sizes: Vec<_> = numbers.clone().map(|_| size).collect();
+    let data = numbers.flat_map(|number| {
+        let rest = std::iter::repeat_n(7, (size as usize).saturating_sub(4));
+        number.to_be_bytes().into_iter().chain(rest)
+    });
+    let data: Vec<u8> = data.collect();
+    report::outcome(
+        "send-datagrams",
+        scene.session.send_datagrams(&data, &sizes),
+    );
+}
+
 /// Sends three datagrams at once, the second larger than the path carries.
 pub(crate) fn datagrams_together(scene: &Scene, _id: StreamId) {
     let largest = usize::try_from(scene.session.info().max_datagram_size).unwrap_or(usize::MAX);
