@@ -287,17 +287,14 @@ async fn no_early_data_is_taken_though_the_session_of_tls_is_resumed() {
     let server = TestServer::start().await;
     let config = crate::raw::client_config();
     let endpoint = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let connect = || {
-        let config = config.clone();
-        endpoint.connect_with(config, server.address, "localhost")
-    };
-    let first = within("the handshake", connect().unwrap()).await.unwrap();
-    // The ticket comes before the server's control stream does.
-    within("the control stream", first.accept_uni())
-        .await
-        .unwrap();
-    let again = connect().unwrap().into_0rtt();
-    assert!(again.is_err(), "the ticket of the server allows early data");
+    let raw = Raw::connect_from(&endpoint, config.clone(), server.address, NEWEST).await;
+    // The ticket comes with the end of the handshake, before any answer.
+    raw.session("/plain").await;
+    let again = endpoint.connect_with(config, server.address, "localhost");
+    assert!(
+        again.unwrap().into_0rtt().is_err(),
+        "the ticket of the server allows early data"
+    );
 }
 
 /// RFC 9114, "Initial HTTP/3 SETTINGS": the client then asks for its session with the end of its handshake.
