@@ -138,7 +138,7 @@ impl Filling<'_> {
 }
 
 /// A datagram and those after it, as many as there are or may be in a batch; and what came after those, which is not to
-/// wait for another call to be found. What comes next may have put datagrams of its own in before.
+/// wait for another call to be found. `next` may put datagrams in by itself before it tells of an event.
 fn batch(
     first: &Bytes,
     mut next: impl FnMut(&mut Filling<'_>) -> Poll<Event>,

@@ -1,6 +1,6 @@
 //! What a guest has of WASI.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
@@ -44,13 +44,5 @@ impl Wasi {
                 .build();
             Box::new(wasi)
         })
-    }
-}
-
-impl fmt::Debug for Wasi {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wasi")
-            .field("made", &self.made.is_some())
-            .finish_non_exhaustive()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
@@ -10,7 +9,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 
 /// How many of a kind wait for `h3` at most.
-pub(super) const WAITING: usize = 16;
+const WAITING: usize = 16;
 
 /// Where streams of two kinds are handed over, one task to another. Every connection has one, and hardly ever a stream in
 /// it, so it takes less memory than a channel for each kind.
@@ -132,12 +131,6 @@ impl<U, B> Drop for Taker<U, B> {
         );
         drop(waiting); // a stream may have something to say when it is dropped
         drop(left);
-    }
-}
-
-impl<U, B> fmt::Debug for Giver<U, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Giver").finish_non_exhaustive()
     }
 }
 
